@@ -1,0 +1,2 @@
+//! The `raftmap` command.
+fn main() {}

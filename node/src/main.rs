@@ -1,0 +1,2 @@
+//! The `raftmap-node` server.
+fn main() {}
