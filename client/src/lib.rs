@@ -1,1 +1,2 @@
 //! Raftmap: client.
+pub mod api;
