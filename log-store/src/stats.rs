@@ -1,0 +1,159 @@
+//! What a log tells about itself.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{LogIdParts, VoteParts};
+
+/// The log at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// Index of the first entry; none when the log is empty.
+    pub first_index: Option<u64>,
+    /// Index of the last entry; none when the log is empty.
+    pub last_index: Option<u64>,
+    /// The last id saved as committed.
+    pub committed: Option<LogIdParts>,
+    /// The last id purged.
+    pub purged: Option<LogIdParts>,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of all segments: written ones, of the active segment its whole length.
+    pub bytes: u64,
+    /// Everything below this position is durable.
+    pub durable_lsn: u64,
+    /// Everything below this position is written.
+    pub written_lsn: u64,
+    /// Bytes waiting for the writer.
+    pub queue_bytes: u64,
+    /// Bytes of entries in memory.
+    pub cache_bytes: u64,
+    /// Why the log takes nothing any more.
+    pub failed: Option<String>,
+    /// Group commits since open.
+    pub commits: u64,
+    /// Syncs of segment data since open.
+    pub syncs: u64,
+    /// Bytes written to segments since open.
+    pub bytes_written: u64,
+}
+
+/// How many records of each kind were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named like the record it counts")]
+pub struct RecordCounts {
+    pub entries: u64,
+    pub votes: u64,
+    pub committed: u64,
+    pub truncations: u64,
+    pub purges: u64,
+    pub seals: u64,
+}
+
+/// An unfinished last write that was cut off. Its bytes were never acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// The segment file.
+    pub segment: PathBuf,
+    /// Where in it the unfinished write began.
+    pub offset: u64,
+    /// Up to the last byte that was not zero.
+    pub bytes: u64,
+    /// What did not verify.
+    pub reason: String,
+    /// Where the bytes are kept.
+    pub quarantine: PathBuf,
+}
+
+/// What `Log::open` found and did. `Display` prints it as a report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryInfo {
+    /// The log was created by this open.
+    pub created: bool,
+    /// Segments read and verified.
+    pub segments: u64,
+    /// Records read.
+    pub records: RecordCounts,
+    /// Index of the first entry.
+    pub first_index: Option<u64>,
+    /// Index of the last entry.
+    pub last_index: Option<u64>,
+    /// The last id, purged or present.
+    pub last: Option<LogIdParts>,
+    /// The purge frontier.
+    pub purged: Option<LogIdParts>,
+    /// The last id known as committed.
+    pub committed: Option<LogIdParts>,
+    /// The vote.
+    pub vote: Option<VoteParts>,
+    /// The end of the log.
+    pub end_lsn: u64,
+    /// How far FRONTIER said the log was durable.
+    pub frontier_lsn: u64,
+    /// The torn tail, when there was one.
+    pub torn: Option<Torn>,
+    /// Unused bytes behind the end of the last segment.
+    pub zero_tail_bytes: u64,
+    /// The last process closed the log in order.
+    pub clean_shutdown: bool,
+    /// An earlier process had failed; everything was read from the disk itself.
+    pub after_failure: bool,
+    /// Segments that were purged but still there, removed now.
+    pub leftovers: u64,
+    /// Bytes whose checksums were verified.
+    pub verified_bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for RecoveryInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.created {
+            return write!(f, "log created");
+        }
+        let stop = match (self.clean_shutdown, self.after_failure) {
+            (_, true) => "after a disk failure",
+            (true, false) => "after a clean stop",
+            (false, false) => "after a crash",
+        };
+        write!(f, "log recovered {stop}: ")?;
+        match (self.first_index, self.last_index) {
+            (Some(first), Some(last)) => write!(f, "entries {first} to {last}")?,
+            _ => write!(f, "no entries")?,
+        }
+        if let Some(purged) = self.purged {
+            write!(f, ", purged up to {purged}")?;
+        }
+        if let Some(committed) = self.committed {
+            write!(f, ", committed {committed}")?;
+        }
+        if let Some(vote) = self.vote {
+            write!(f, ", vote {vote}")?;
+        }
+        write!(
+            f,
+            "; {} segments, {} entries, {} votes, {} bytes verified in {:.3} s",
+            self.segments,
+            self.records.entries,
+            self.records.votes,
+            self.verified_bytes,
+            self.took.as_secs_f64()
+        )?;
+        if let Some(torn) = &self.torn {
+            write!(
+                f,
+                "; cut an unfinished write of {} bytes at {} byte {} ({}), kept in {}",
+                torn.bytes,
+                torn.segment.display(),
+                torn.offset,
+                torn.reason,
+                torn.quarantine.display()
+            )?;
+        }
+        if self.leftovers > 0 {
+            write!(f, "; removed {} purged segments", self.leftovers)?;
+        }
+        Ok(())
+    }
+}
