@@ -1,0 +1,1 @@
+//! Historic versions, merged with the live ones.

@@ -1,0 +1,1 @@
+//! The rows that a group wrote, over the ones it found.

@@ -1,0 +1,353 @@
+//! Where each row lies: the only place that builds keys.
+//!
+//! ```text
+//!   00                                      meta               one row
+//!   01 name                                 local              outside snapshots and the digest
+//!   02 group u64                            applied groups     outside snapshots and the digest
+//!   10 epoch u32 key                        records            live keys
+//!   11 epoch u32 escaped(key) rev u64 sub u32   history        versions that were overwritten or deleted
+//!   20 epoch u32 expires_ms u64 key         deadlines          no value
+//!   30 rev u64 sub u32                      changes            one row per event
+//! ```
+//!
+//! Numbers are big-endian, so rows sort by them. A user key stands raw where it is the last part; in the history it is
+//! escaped (00 becomes 00 FF, the end is 00 01), which keeps the order of keys and ends each of them.
+//!
+//! Records, history and deadlines carry the epoch: a clear takes the next epoch and leaves the old rows to the
+//! background.
+
+use bytes::Bytes;
+
+use crate::types::KeyRange;
+
+/// The first byte of a row's key.
+pub mod table {
+    /// The meta row.
+    pub const META: u8 = 0x00;
+    /// What this node alone knows.
+    pub const LOCAL: u8 = 0x01;
+    /// The sequence of applied groups since the last checkpoint.
+    pub const GROUPS: u8 = 0x02;
+    /// Live records.
+    pub const RECORDS: u8 = 0x10;
+    /// Versions that were overwritten or deleted.
+    pub const HISTORY: u8 = 0x11;
+    /// Keys by deadline.
+    pub const DEADLINES: u8 = 0x20;
+    /// The change log.
+    pub const CHANGES: u8 = 0x30;
+}
+
+/// The tables whose rows carry an epoch.
+pub const EPOCH_TABLES: [u8; 3] = [table::RECORDS, table::HISTORY, table::DEADLINES];
+
+/// The key of the meta row.
+pub const META_KEY: [u8; 1] = [table::META];
+
+/// Table byte and epoch.
+const EPOCH_BYTES: usize = 5;
+/// Revision and sub.
+const STAMP_BYTES: usize = 12;
+const ESCAPED_END: [u8; 2] = [0x00, 0x01];
+const ESCAPED_PAST: [u8; 2] = [0x00, 0x02];
+
+/// The first byte string behind every one that begins with `prefix`; none if there is no such.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < 0xFF)?;
+    let (kept, _) = prefix.split_at(last + 1);
+    let mut end = kept.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
+/// The smallest byte string greater than `key`.
+#[must_use]
+pub fn key_after(key: &[u8]) -> Vec<u8> {
+    let mut after = Vec::with_capacity(key.len() + 1);
+    after.extend_from_slice(key);
+    after.push(0);
+    after
+}
+
+/// The key of a row of this node alone.
+#[must_use]
+pub fn local_key(name: &str) -> Vec<u8> {
+    [&[table::LOCAL], name.as_bytes()].concat()
+}
+
+/// The key of an applied group's row.
+#[must_use]
+pub fn group_key(group: u64) -> [u8; 9] {
+    let mut key = [table::GROUPS; 9];
+    key[1..].copy_from_slice(&group.to_be_bytes());
+    key
+}
+
+/// The group of a row that [`group_key`] named.
+#[must_use]
+pub fn group_of(row_key: &[u8]) -> Option<u64> {
+    let (table, group) = row_key.split_first()?;
+    (*table == table::GROUPS).then(|| group.try_into().ok().map(u64::from_be_bytes)).flatten()
+}
+
+/// What every row key of `table` in `epoch` begins with.
+#[must_use]
+pub fn epoch_start(table: u8, epoch: u32) -> [u8; EPOCH_BYTES] {
+    let [a, b, c, d] = epoch.to_be_bytes();
+    [table, a, b, c, d]
+}
+
+/// The bound behind every row key of `table` in `epoch`.
+#[must_use]
+pub fn epoch_end(table: u8, epoch: u32) -> Vec<u8> {
+    prefix_end(&epoch_start(table, epoch)).unwrap_or_else(|| vec![0xFF])
+}
+
+/// The key of a record's row, appended to `to`.
+pub fn push_record_key(to: &mut impl Extend<u8>, epoch: u32, key: &[u8]) {
+    to.extend(epoch_start(table::RECORDS, epoch));
+    to.extend(key.iter().copied());
+}
+
+/// The key of a record's row.
+#[must_use]
+pub fn record_key(epoch: u32, key: &[u8]) -> Vec<u8> {
+    [&epoch_start(table::RECORDS, epoch), key].concat()
+}
+
+/// The user's key in a record's row key, sharing its memory.
+#[must_use]
+pub fn record_user_key(row_key: &Bytes) -> Bytes {
+    row_key.slice(EPOCH_BYTES.min(row_key.len())..)
+}
+
+/// The row keys of the records of `range`: from (inclusive) and to (exclusive).
+#[must_use]
+pub fn record_bounds(epoch: u32, range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
+    let to = match &range.end {
+        Some(end) => record_key(epoch, end),
+        None => epoch_end(table::RECORDS, epoch),
+    };
+    (record_key(epoch, &range.start), to)
+}
+
+fn push_escaped(to: &mut Vec<u8>, key: &[u8]) {
+    for byte in key {
+        to.push(*byte);
+        if *byte == 0 {
+            to.push(0xFF);
+        }
+    }
+}
+
+fn escaped(table: u8, epoch: u32, key: &[u8], end: [u8; 2]) -> Vec<u8> {
+    let mut to = Vec::with_capacity(EPOCH_BYTES + key.len() + 2 + STAMP_BYTES + 2);
+    to.extend_from_slice(&epoch_start(table, epoch));
+    push_escaped(&mut to, key);
+    to.extend_from_slice(&end);
+    to
+}
+
+/// What every history row key of `key` begins with; less than those of every greater key.
+#[must_use]
+pub fn history_start(epoch: u32, key: &[u8]) -> Vec<u8> {
+    escaped(table::HISTORY, epoch, key, ESCAPED_END)
+}
+
+/// The bound behind every history row key of `key`.
+#[must_use]
+pub fn history_end(epoch: u32, key: &[u8]) -> Vec<u8> {
+    escaped(table::HISTORY, epoch, key, ESCAPED_PAST)
+}
+
+/// The key of the history row of the version that `key` got at `(revision, sub)`.
+#[must_use]
+pub fn history_key(epoch: u32, key: &[u8], revision: u64, sub: u32) -> Vec<u8> {
+    let mut row_key = history_start(epoch, key);
+    row_key.extend_from_slice(&revision.to_be_bytes());
+    row_key.extend_from_slice(&sub.to_be_bytes());
+    row_key
+}
+
+/// The row keys of the history of `range`: from (inclusive) and to (exclusive).
+#[must_use]
+pub fn history_bounds(epoch: u32, range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
+    let to = match &range.end {
+        Some(end) => history_start(epoch, end),
+        None => epoch_end(table::HISTORY, epoch),
+    };
+    (history_start(epoch, &range.start), to)
+}
+
+/// The parts of a history row's key: the escaped user key with its end, the revision and the sub.
+#[must_use]
+pub fn split_history_key(row_key: &[u8]) -> Option<(&[u8], u64, u32)> {
+    let (_, rest) = row_key.split_at_checked(EPOCH_BYTES)?;
+    let (rest, sub) = rest.split_last_chunk()?;
+    let (escaped, revision) = rest.split_last_chunk()?;
+    Some((escaped, u64::from_be_bytes(*revision), u32::from_be_bytes(*sub)))
+}
+
+/// The user's key of an escaped one; none if it was not escaped by us.
+#[must_use]
+pub fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    let body = escaped.strip_suffix(&ESCAPED_END)?;
+    let mut key = Vec::with_capacity(body.len());
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        key.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&0xFF) {
+            return None;
+        }
+    }
+    Some(key)
+}
+
+/// The key of a deadline's row.
+#[must_use]
+pub fn deadline_key(epoch: u32, expires_ms: u64, key: &[u8]) -> Vec<u8> {
+    [&epoch_start(table::DEADLINES, epoch)[..], &expires_ms.to_be_bytes(), key].concat()
+}
+
+/// A deadline row's key behind its epoch: what low marks are made of.
+#[must_use]
+pub fn deadline_suffix(row_key: &Bytes) -> Bytes {
+    row_key.slice(EPOCH_BYTES.min(row_key.len())..)
+}
+
+/// The deadline row's key with this suffix.
+#[must_use]
+pub fn deadline_from_suffix(epoch: u32, suffix: &[u8]) -> Vec<u8> {
+    [&epoch_start(table::DEADLINES, epoch)[..], suffix].concat()
+}
+
+/// The deadline and the user's key of a deadline row's key.
+#[must_use]
+pub fn split_deadline_key(row_key: &Bytes) -> Option<(u64, Bytes)> {
+    let (_, rest) = row_key.split_at_checked(EPOCH_BYTES)?;
+    let (expires_ms, key) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*expires_ms), row_key.slice_ref(key)))
+}
+
+/// The key of a change's row.
+#[must_use]
+pub fn change_key(revision: u64, sub: u32) -> [u8; 1 + STAMP_BYTES] {
+    let mut key = [table::CHANGES; 1 + STAMP_BYTES];
+    key[1..9].copy_from_slice(&revision.to_be_bytes());
+    key[9..].copy_from_slice(&sub.to_be_bytes());
+    key
+}
+
+/// The revision and the sub of a change's row key.
+#[must_use]
+pub fn split_change_key(row_key: &[u8]) -> Option<(u64, u32)> {
+    let (_, rest) = row_key.split_first()?;
+    let (revision, sub) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*revision), u32::from_be_bytes(sub.try_into().ok()?)))
+}
+
+/// Whether the row is part of the replicated state: of snapshots and of what must be equal on every node.
+#[must_use]
+pub fn is_replicated(row_key: &[u8]) -> bool {
+    !matches!(row_key.first(), None | Some(&table::LOCAL | &table::GROUPS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = [
+            &b""[..],
+            b"\x00",
+            b"\x00\x00",
+            b"\x00\x01",
+            b"\x00\xFF",
+            b"\x01",
+            b"a",
+            b"a\x00",
+            b"a\x00b",
+            b"a\x01",
+            b"ab",
+            b"b",
+            b"\xFE\xFF",
+            b"\xFF",
+            b"\xFF\x00",
+            b"\xFF\xFF",
+        ]
+        .iter()
+        .map(|key| key.to_vec())
+        .collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn history_rows_sort_by_key_then_by_revision() {
+        let mut rows = Vec::new();
+        for key in keys() {
+            assert!(history_start(7, &key) < history_end(7, &key));
+            for (revision, sub) in [(1, 0), (1, 1), (2, 0), (256, 0), (u64::MAX, u32::MAX)] {
+                let row_key = history_key(7, &key, revision, sub);
+                assert!(row_key >= history_start(7, &key) && row_key < history_end(7, &key));
+                rows.push(row_key);
+            }
+        }
+        assert!(rows.is_sorted());
+        assert!(rows.first() >= Some(&epoch_start(table::HISTORY, 7).to_vec()));
+        assert!(rows.last() < Some(&epoch_end(table::HISTORY, 7)));
+    }
+
+    #[test]
+    fn a_history_key_gives_its_parts_back() {
+        for key in keys() {
+            let row_key = history_key(1, &key, 9, 3);
+            let (escaped, revision, sub) = split_history_key(&row_key).unwrap();
+            assert_eq!((unescape(escaped), revision, sub), (Some(key), 9, 3));
+        }
+        assert_eq!(unescape(b"a\x00b\x00\x01"), None, "an unescaped zero");
+        assert_eq!(split_history_key(b"\x11\x00\x00\x00\x00abc"), None);
+    }
+
+    #[test]
+    fn bounds_hold_the_rows_of_their_range_alone() {
+        for start in keys() {
+            for end in keys() {
+                let range = KeyRange {
+                    start: Bytes::from(start.clone()),
+                    end: Some(Bytes::from(end.clone())),
+                };
+                let (from, to) = record_bounds(3, &range);
+                let (old_from, old_to) = history_bounds(3, &range);
+                for key in keys() {
+                    let row = record_key(3, &key);
+                    let old = history_key(3, &key, 5, 0);
+                    assert_eq!(from <= row && row < to, range.contains(&key));
+                    assert_eq!(old_from <= old && old < old_to, range.contains(&key));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_epoch_has_an_end() {
+        let (_, to) = record_bounds(u32::MAX, &KeyRange::all());
+        assert!(record_key(u32::MAX, &[0xFF; 8]) < to);
+        assert!(to < vec![table::HISTORY, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn other_keys_give_their_parts_back() {
+        let row_key = Bytes::from(deadline_key(2, 77, b"k"));
+        assert_eq!(split_deadline_key(&row_key), Some((77, Bytes::from_static(b"k"))));
+        assert_eq!(deadline_from_suffix(2, &deadline_suffix(&row_key)), row_key);
+        assert_eq!(split_change_key(&change_key(5, 6)), Some((5, 6)));
+        assert_eq!(group_of(&group_key(8)), Some(8));
+        assert_eq!(group_of(&change_key(5, 6)), None);
+        assert_eq!(record_user_key(&Bytes::from(record_key(2, b"k"))), "k");
+        assert!(
+            is_replicated(&META_KEY) && !is_replicated(&local_key("node")) && !is_replicated(b"")
+        );
+    }
+}
