@@ -93,7 +93,7 @@ impl Record {
         if flags & !FLAGS != 0 {
             return from.malformed();
         }
-        let mut optional = |flag: u8, from: &mut Decoder<'_>| {
+        let optional = |flag: u8, from: &mut Decoder<'_>| {
             if flags & flag == 0 { Ok(None) } else { from.varint().map(Some) }
         };
         Ok(Self {

@@ -16,7 +16,7 @@
 //! Records, history and deadlines carry the epoch: a clear takes the next epoch and leaves the old rows to the
 //! background.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::types::KeyRange;
 
@@ -105,9 +105,10 @@ pub fn epoch_end(table: u8, epoch: u32) -> Vec<u8> {
 }
 
 /// The key of a record's row, appended to `to`.
-pub fn push_record_key(to: &mut impl Extend<u8>, epoch: u32, key: &[u8]) {
-    to.extend(epoch_start(table::RECORDS, epoch));
-    to.extend(key.iter().copied());
+pub fn push_record_key(to: &mut BytesMut, epoch: u32, key: &[u8]) {
+    to.reserve(EPOCH_BYTES + key.len());
+    to.extend_from_slice(&epoch_start(table::RECORDS, epoch));
+    to.extend_from_slice(key);
 }
 
 /// The key of a record's row.

@@ -84,6 +84,13 @@ impl KeyRange {
         self.end.as_ref().is_some_and(|end| end <= &self.start)
     }
 
+    /// The key whose range this is, when it holds exactly one.
+    #[must_use]
+    pub fn as_single(&self) -> Option<Bytes> {
+        let (last, key) = self.end.as_ref()?.split_last()?;
+        (*last == 0 && key == &self.start[..] && !key.is_empty()).then(|| self.start.clone())
+    }
+
     /// The prefix whose keys these are, when the bounds are exactly those of a prefix.
     #[must_use]
     pub fn as_prefix(&self) -> Option<&Bytes> {
@@ -109,6 +116,8 @@ mod tests {
         let range = KeyRange::single(&Bytes::from_static(b"a"));
         assert!(range.contains(b"a") && !range.contains(b"a\x00") && !range.contains(b"b"));
         assert_eq!(range.as_prefix(), None);
+        assert_eq!(range.as_single(), Some(range.start.clone()));
+        assert_eq!(KeyRange::all().as_single(), None);
     }
 
     #[test]
