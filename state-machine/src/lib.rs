@@ -38,6 +38,27 @@ pub mod read;
 
 pub mod error;
 
+// What is on disk and in memory: open, read, apply.
+pub mod stats;
+pub mod store;
+pub mod view;
+
+mod current;
+mod durable;
+mod generation;
+mod hot;
+mod local;
+mod machine;
+mod sweep;
+
+// What leaves the node and comes in: checkpoints, snapshots, openraft.
+pub mod install;
+pub mod raft;
+pub mod snapshot;
+
+mod checkpoint;
+mod snapshot_format;
+
 mod codec;
 mod overlay;
 
@@ -51,3 +72,12 @@ pub use reply::{Item, Outcome, Refusal, Reply};
 pub use rows::Rows;
 pub use settings::Settings;
 pub use types::{KeyRange, LogId, Member};
+
+pub use generation::ColdStats;
+pub use hot::HotStats;
+pub use install::{Incoming, PreparedGeneration};
+pub use raft::{SnapshotData, StateMachine, TypeConfig};
+pub use snapshot::{FrozenView, SnapshotError, SnapshotFile, SnapshotMetaParts};
+pub use stats::{Recovery, StoreStats};
+pub use store::{LocalIdentity, Store, StoreConfig, open};
+pub use view::{Tier, View};
