@@ -89,10 +89,6 @@ impl<'a> Decoder<'a> {
         Ok(*fixed)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
-        Ok(u32::from_le_bytes(self.fixed()?))
-    }
-
     pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.fixed()?))
     }

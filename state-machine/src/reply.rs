@@ -207,4 +207,4 @@ impl Item {
 }
 
 /// The flat charge per item, so that many empty records are not free.
-const ITEM_BYTES_FLAT: u64 = 64;
+pub(crate) const ITEM_BYTES_FLAT: u64 = 64;

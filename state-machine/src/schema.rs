@@ -190,6 +190,19 @@ pub fn split_history_key(row_key: &[u8]) -> Option<(&[u8], u64, u32)> {
     Some((escaped, u64::from_be_bytes(*revision), u32::from_be_bytes(*sub)))
 }
 
+/// What this history row's key shares with those of the same user key: [`history_start`].
+#[must_use]
+pub fn history_start_of(row_key: &Bytes) -> Option<Bytes> {
+    let end = row_key.len().checked_sub(STAMP_BYTES)?;
+    (end > EPOCH_BYTES).then(|| row_key.slice(..end))
+}
+
+/// The user's key behind what [`history_start_of`] gave.
+#[must_use]
+pub fn history_user_key(start: &[u8]) -> Option<Vec<u8>> {
+    unescape(start.get(EPOCH_BYTES..)?)
+}
+
 /// The user's key of an escaped one; none if it was not escaped by us.
 #[must_use]
 pub fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
