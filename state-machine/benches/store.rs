@@ -1,0 +1,205 @@
+//! The store alone: commands in, answered and published groups out, through fjall, with everything
+//! that a record carries (history, change log, digest, counts).
+//!
+//! ```text
+//!   cargo bench -p raftmap-state-machine --bench store [-- PUTS [VALUE_BYTES]]
+//! ```
+//! One line per run: puts a second by the wall and per CPU second of the apply thread, CPU of the
+//! whole process, and bytes written to disk per put (the kernel's count, everything synced at the end).
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use openraft::storage::RaftStateMachine;
+use openraft::{Entry, EntryPayload};
+use raftmap_state_machine::command::{Condition, Deadline, Op, Put};
+use raftmap_state_machine::raft::log_id_to_raft;
+use raftmap_state_machine::{
+    Command, LocalIdentity, LogId, StateMachine, Store, StoreConfig, TypeConfig,
+};
+
+type RaftEntry = <TypeConfig as openraft::RaftTypeConfig>::Entry;
+
+const KEY_BYTES: usize = 16;
+const ID: LocalIdentity = LocalIdentity { node_id: 1, wal_uuid: 1 };
+
+fn main() {
+    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
+    let puts = numbers.next().unwrap_or(400_000);
+    let value_bytes = usize::try_from(numbers.next().unwrap_or(256)).expect("a value that fits");
+
+    println!(
+        "{puts} puts of {KEY_BYTES} B + {value_bytes} B; the wall says least on a busy machine"
+    );
+    println!(
+        "{:<26}{:>11}{:>16}{:>12}{:>14}",
+        "run", "puts/s", "puts/apply-CPUs", "CPU s/100k", "disk B/put"
+    );
+    for group in [256, 64, 16, 1] {
+        let puts = if group == 1 { puts / 8 } else { puts };
+        run(&format!("new keys, groups of {group}"), puts, puts, group, value_bytes);
+    }
+    run("overwrites, groups of 256", puts, puts / 10, 256, value_bytes);
+    reads(puts.min(200_000), value_bytes);
+}
+
+/// Applies `puts` puts over `keys` keys in random order and prints a line.
+fn run(name: &str, puts: u64, keys: u64, group: usize, value_bytes: usize) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut machine, store) = open(&dir);
+    let mut random = Random(7);
+    if keys < puts {
+        let fill = entries(&mut random, 0, keys, keys, value_bytes);
+        apply(&mut machine, fill, 256);
+        store.checkpoint().expect("a checkpoint");
+    }
+    let first = store.view().applied().map_or(0, |id| id.index + 1);
+    let work = entries(&mut random, first, puts, keys, value_bytes);
+
+    let (cpu, apply_cpu, written) = (cpu(), thread_cpu("apply"), written());
+    let begun = Instant::now();
+    apply(&mut machine, work, group);
+    let took = begun.elapsed();
+    let (cpu_used, apply_used) = (self::cpu() - cpu, thread_cpu("apply") - apply_cpu);
+    store.checkpoint().expect("a checkpoint");
+    let per_put = |amount: f64| amount / as_f64(puts);
+    println!(
+        "{name:<26}{:>11.0}{:>16.0}{:>12.2}{:>14.0}",
+        as_f64(puts) / took.as_secs_f64(),
+        as_f64(puts) / apply_used.as_secs_f64(),
+        per_put(cpu_used.as_secs_f64()) * 1e5,
+        per_put(as_f64(self::written() - written)),
+    );
+    drop(machine);
+    store.close().expect("a close");
+}
+
+/// Reads every key once from the cold tier, then from the hot one.
+fn reads(keys: u64, value_bytes: usize) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (mut machine, store) = open(&dir);
+    let mut random = Random(9);
+    apply(&mut machine, entries(&mut random, 0, keys, keys, value_bytes), 256);
+    drop(machine);
+    store.close().expect("a close");
+    let (machine, store) = open(&dir);
+    let view = store.view();
+    for name in ["cold gets", "hot gets"] {
+        let begun = Instant::now();
+        let mut found = 0;
+        for n in 0..keys {
+            found += u64::from(view.get(&key(n)).expect("a readable row").0.is_some());
+        }
+        assert_eq!(found, keys);
+        println!("{name:<26}{:>11.0}", as_f64(keys) / begun.elapsed().as_secs_f64());
+    }
+    let hot = store.stats().hot;
+    println!("hot tier: {} entries, {} B counted", hot.entries, hot.bytes);
+    drop((view, machine));
+    store.close().expect("a close");
+}
+
+fn open(dir: &tempfile::TempDir) -> (StateMachine, Store) {
+    let mut config = StoreConfig::new(dir.path());
+    config.hot_bytes_max = 256 << 20;
+    raftmap_state_machine::open(config, ID).expect("a store")
+}
+
+fn apply(machine: &mut StateMachine, entries: Vec<RaftEntry>, group: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut entries = entries.into_iter().peekable();
+    runtime.block_on(async {
+        // One call per group, as openraft makes one per advance of the commit index.
+        while entries.peek().is_some() {
+            let calls = if group < 256 { group } else { 16 * 256 };
+            let chunk: Vec<_> =
+                entries.by_ref().take(calls).map(|entry| Ok((entry, None))).collect();
+            machine.apply(stream::iter(chunk)).await.expect("an applied group");
+        }
+    });
+}
+
+fn entries(
+    random: &mut Random,
+    first: u64,
+    count: u64,
+    keys: u64,
+    value_bytes: usize,
+) -> Vec<RaftEntry> {
+    // Every key once when there are as many puts as keys, in an order without locality.
+    (0..count)
+        .map(|n| {
+            let nth = if count == keys { n } else { random.next() % keys };
+            let value: Vec<u8> = (0..value_bytes.div_ceil(8))
+                .flat_map(|_| random.next().to_le_bytes())
+                .take(value_bytes)
+                .collect();
+            let put = Put {
+                key: Bytes::copy_from_slice(&key(nth)),
+                value: Bytes::from(value),
+                deadline: Deadline::None,
+                condition: Condition::none(),
+                prev: false,
+            };
+            let command = Command::encode(&Op::Put(put), n);
+            let log_id = log_id_to_raft(LogId { term: 1, node: 1, index: first + n });
+            Entry { log_id, payload: EntryPayload::Normal(command) }
+        })
+        .collect()
+}
+
+/// The nth key: scattered, without a repeat.
+fn key(n: u64) -> [u8; KEY_BYTES] {
+    let mut key = [b'k'; KEY_BYTES];
+    key[8..].copy_from_slice(&n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    key
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "printed with three digits")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+/// CPU time of a `stat` file, in the kernel's ticks of 10 ms.
+fn stat_cpu(path: &std::path::Path) -> Duration {
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+fn cpu() -> Duration {
+    stat_cpu("/proc/self/stat".as_ref())
+}
+
+fn thread_cpu(name: &str) -> Duration {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks
+        .filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        })
+        .map(|task| stat_cpu(&task.path().join("stat")))
+        .sum()
+}
+
+fn written() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(0)
+}
