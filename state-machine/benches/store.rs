@@ -2,7 +2,7 @@
 //! that a record carries (history, change log, digest, counts).
 //!
 //! ```text
-//!   cargo bench -p raftmap-state-machine --bench store [-- PUTS [VALUE_BYTES]]
+//!   cargo bench -p raftmap-state-machine --bench store [-- PUTS [VALUE_BYTES] [RUN]]
 //! ```
 //! One line per run: puts a second by the wall and per CPU second of the apply thread, CPU of the
 //! whole process, and bytes written to disk per put (the kernel's count, everything synced at the end).
@@ -26,7 +26,11 @@ const KEY_BYTES: usize = 16;
 const ID: LocalIdentity = LocalIdentity { node_id: 1, wal_uuid: 1 };
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
+    let arguments: Vec<_> =
+        std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u64>().ok());
+    let wanted = arguments.iter().find(|argument| argument.parse::<u64>().is_err());
+    let is_wanted = |name: &str| wanted.is_none_or(|wanted| name.contains(wanted.as_str()));
     let puts = numbers.next().unwrap_or(400_000);
     let value_bytes = usize::try_from(numbers.next().unwrap_or(256)).expect("a value that fits");
 
@@ -39,10 +43,17 @@ fn main() {
     );
     for group in [256, 64, 16, 1] {
         let puts = if group == 1 { puts / 8 } else { puts };
-        run(&format!("new keys, groups of {group}"), puts, puts, group, value_bytes);
+        let name = format!("new keys, groups of {group}");
+        if is_wanted(&name) {
+            run(&name, puts, puts, group, value_bytes);
+        }
     }
-    run("overwrites, groups of 256", puts, puts / 10, 256, value_bytes);
-    reads(puts.min(200_000), value_bytes);
+    if is_wanted("overwrites") {
+        run("overwrites, groups of 256", puts, puts / 10, 256, value_bytes);
+    }
+    if is_wanted("gets") {
+        reads(puts.min(200_000), value_bytes);
+    }
 }
 
 /// Applies `puts` puts over `keys` keys in random order and prints a line.
