@@ -35,7 +35,7 @@ mod service;
 mod snapshot;
 mod socket;
 mod types;
-mod wire;
+pub(crate) mod wire;
 
 pub use codec::Codec;
 pub use error::PeerError;
