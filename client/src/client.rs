@@ -40,6 +40,7 @@ pub struct Builder {
     endpoints: Vec<String>,
     token: Option<String>,
     timeout: Duration,
+    pinned: bool,
 }
 
 impl Client {
@@ -54,7 +55,7 @@ impl Client {
     /// A client with other than the default settings.
     pub fn builder<I: IntoIterator<Item = S>, S: Into<String>>(endpoints: I) -> Builder {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Builder { endpoints, token: None, timeout: TIMEOUT_DEFAULT }
+        Builder { endpoints, token: None, timeout: TIMEOUT_DEFAULT, pinned: false }
     }
 
     /// Every address that is known now: the given ones, then those learnt from the cluster.
@@ -78,6 +79,14 @@ impl Builder {
         self
     }
 
+    /// Uses the given endpoints alone: no other member's address is learnt, and calls are not sent to the leader
+    /// unless it is among them. For looking at one node.
+    #[must_use]
+    pub fn pinned(mut self) -> Builder {
+        self.pinned = true;
+        self
+    }
+
     /// Makes the client; nothing is connected yet.
     ///
     /// # Errors
@@ -87,6 +96,7 @@ impl Builder {
             self.endpoints.iter().map(|text| address(text)).collect::<Result<_>>()?;
         let endpoints =
             Endpoints::new(endpoints).ok_or_else(|| Error::invalid("no endpoint was given"))?;
+        let endpoints = if self.pinned { endpoints.pinned() } else { endpoints };
         let mut headers = HeaderMap::new();
         if let Some(token) = self.token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_bytes| {

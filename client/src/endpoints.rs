@@ -42,6 +42,8 @@ pub(crate) enum Prefer {
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     table: Mutex<Table>,
+    /// Whether only the given addresses are ever used.
+    pinned: bool,
 }
 
 impl Endpoints {
@@ -51,7 +53,12 @@ impl Endpoints {
         for addr in addrs {
             table.add(addr, None, true);
         }
-        (!table.entries.is_empty()).then(|| Endpoints { table: Mutex::new(table) })
+        (!table.entries.is_empty()).then(|| Endpoints { table: Mutex::new(table), pinned: false })
+    }
+
+    /// The same, but nothing is learnt: calls go to the given addresses alone, whoever leads.
+    pub(crate) fn pinned(self) -> Endpoints {
+        Endpoints { pinned: true, ..self }
     }
 
     /// The endpoint for the next attempt; `avoid` is the one that just failed.
@@ -85,6 +92,9 @@ impl Endpoints {
 
     /// The members as the cluster lists them.
     pub(crate) fn learn(&self, members: BTreeMap<u64, String>, leader: Option<u64>) {
+        if self.pinned {
+            return;
+        }
         let mut table = self.lock();
         table.forget_left(&members);
         for (id, addr) in members {
@@ -97,6 +107,9 @@ impl Endpoints {
 
     /// Whether a leader is known by its id but not by an address: time to ask for the members.
     pub(crate) fn leader_needs_address(&self) -> bool {
+        if self.pinned {
+            return false;
+        }
         let table = self.lock();
         table.leader.is_some_and(|id| !table.entries.iter().any(|e| e.node == Some(id)))
     }
@@ -190,6 +203,15 @@ mod tests {
 
     fn picks(endpoints: &Endpoints, prefer: Prefer, n: usize, now: Instant) -> Vec<String> {
         (0..n).map(|_| endpoints.pick(prefer, None, now).to_string()).collect()
+    }
+
+    #[test]
+    fn a_pinned_table_learns_nothing() {
+        let endpoints = Endpoints::new(vec!["a:1".into()]).unwrap().pinned();
+        endpoints.answered("a:1", Some(1), Some(2));
+        endpoints.learn([(1, "a:1".into()), (2, "b:1".into())].into(), Some(2));
+        assert!(!endpoints.leader_needs_address());
+        assert_eq!(picks(&endpoints, Prefer::Leader, 2, Instant::now()), ["a:1", "a:1"]);
     }
 
     #[test]
