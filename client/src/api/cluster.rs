@@ -107,6 +107,9 @@ pub struct StoreStatus {
     pub revision: u64,
     /// The oldest revision that can still be read.
     pub oldest_revision: u64,
+    /// Hash of the replicated state at `log.applied_index`; equal on all nodes at one index.
+    #[serde(default)]
+    pub digest: String,
     /// Keys.
     pub keys: u64,
     /// Leases.
