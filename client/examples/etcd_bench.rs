@@ -96,7 +96,8 @@ fn main() -> Result<()> {
     let mut readings = Vec::new();
     let driver = EtcdDriver::new(&args, &plan);
     let (tally, measured) = bench::run(&plan, driver, &Arc::default(), |_closed| {
-        readings.push((meter.read(), own_cpu_seconds()));
+        let own = own_cpu_seconds();
+        readings.push((meter.read(), own));
     })?;
     let [(before, own_before), (after, own_after)] = readings[..] else {
         bail!("the window was not opened and closed once");

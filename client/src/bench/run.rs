@@ -23,6 +23,11 @@ use super::{plan::Plan, tally::Tally};
 /// by a thousand loops.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The most clients that a load uses: enough to fill every batch.
+const LOADERS_MAX: usize = 64;
+/// How often in a row a key of a load is tried.
+const LOAD_ATTEMPTS: usize = 3;
+
 /// An operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -147,37 +152,13 @@ pub fn run<D: Driver>(
 /// # Errors
 /// The first failure that three attempts in a row could not get around.
 pub fn load<D: Driver>(plan: &Plan, driver: D, progress: &Arc<AtomicU64>) -> io::Result<()> {
-    const ATTEMPTS: usize = 3;
     let (driver, next) = (Arc::new(driver), Arc::new(AtomicU64::new(0)));
-    let count = plan.keys.count();
     runtime()?.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
-        for client in 0..plan.clients.clamp(1, 64) {
-            let (driver, next, progress) =
-                (Arc::clone(&driver), Arc::clone(&next), Arc::clone(progress));
-            let timeout = plan.timeout;
-            tasks.spawn(async move {
-                let (mut session, mut failures) = (None, 0);
-                let mut key = next.fetch_add(1, Ordering::Relaxed);
-                while key < count {
-                    let put = operate(&*driver, &mut session, (client, failures), Kind::Put, key);
-                    match tokio::time::timeout(timeout, put).await.unwrap_or(Err(Failure::Timeout))
-                    {
-                        Ok(()) => {
-                            failures = 0;
-                            progress.fetch_add(1, Ordering::Relaxed);
-                            key = next.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Err(failure) if failures + 1 == ATTEMPTS => return Err(failure),
-                        Err(_) => {
-                            failures += 1;
-                            session = None;
-                            tokio::time::sleep(RECONNECT_PAUSE).await;
-                        }
-                    }
-                }
-                Ok(())
-            });
+        for client in 0..plan.clients.clamp(1, LOADERS_MAX) {
+            let (plan, driver) = (plan.clone(), Arc::clone(&driver));
+            let (next, progress) = (Arc::clone(&next), Arc::clone(progress));
+            tasks.spawn(async move { load_share(&plan, &*driver, client, &next, &progress).await });
         }
         while let Some(done) = tasks.join_next().await {
             let done = done.map_err(io::Error::other)?;
@@ -185,6 +166,38 @@ pub fn load<D: Driver>(plan: &Plan, driver: D, progress: &Arc<AtomicU64>) -> io:
         }
         Ok(())
     })
+}
+
+/// One client of a load: takes the next key that nobody has taken until there is none.
+async fn load_share<D: Driver>(
+    plan: &Plan,
+    driver: &D,
+    client: usize,
+    next: &AtomicU64,
+    progress: &AtomicU64,
+) -> Result<(), Failure> {
+    let (mut session, mut failures) = (None, 0);
+    let mut key = next.fetch_add(1, Ordering::Relaxed);
+    while key < plan.keys.count() {
+        let put = match connect(driver, &mut session, (client, failures), plan.timeout).await {
+            Ok(session) => within(plan.timeout, session.perform(Kind::Put, key)).await,
+            Err(failure) => Err(failure),
+        };
+        match put {
+            Ok(()) => {
+                failures = 0;
+                progress.fetch_add(1, Ordering::Relaxed);
+                key = next.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(failure) if failures + 1 == LOAD_ATTEMPTS => return Err(failure),
+            Err(_) => {
+                failures += 1;
+                session = None;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
@@ -244,9 +257,15 @@ async fn turn<D: Driver>(
     loop {
         let draw = random.next_u64();
         let (kind, key) = (plan.mix.kind(draw >> 32), draw % plan.keys.count());
-        let operation = operate(driver, &mut session, (client, attempt), kind, key);
-        let outcome =
-            tokio::time::timeout(plan.timeout, operation).await.unwrap_or(Err(Failure::Timeout));
+        // Making a connection is no part of an operation's latency; failing to make one is an error.
+        let connected = session.is_none();
+        let outcome = match connect(driver, &mut session, (client, attempt), plan.timeout).await {
+            Ok(session) => {
+                started = if connected { Instant::now() } else { started };
+                within(plan.timeout, session.perform(kind, key)).await
+            }
+            Err(failure) => Err(failure),
+        };
         let ended = Instant::now();
         let counts = ended >= opens;
         match outcome {
@@ -270,16 +289,22 @@ async fn turn<D: Driver>(
     }
 }
 
-async fn operate<D: Driver>(
+/// The client's connection, made if there is none.
+async fn connect<'a, D: Driver>(
     driver: &D,
-    session: &mut Option<D::Session>,
+    session: &'a mut Option<D::Session>,
     (client, attempt): (usize, usize),
-    kind: Kind,
-    key: u64,
-) -> Result<(), Failure> {
-    let session = match session {
-        Some(session) => session,
-        None => session.insert(driver.connect(client, attempt).await?),
-    };
-    session.perform(kind, key).await
+    timeout: Duration,
+) -> Result<&'a mut D::Session, Failure> {
+    match session {
+        Some(session) => Ok(session),
+        None => Ok(session.insert(within(timeout, driver.connect(client, attempt)).await?)),
+    }
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(timeout, work).await.unwrap_or(Err(Failure::Timeout))
 }

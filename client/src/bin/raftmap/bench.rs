@@ -158,7 +158,8 @@ fn measure(plan: Plan, driver: HttpDriver, meter: &Meter) -> Result<Report, Fail
     let progress = Progress::new(plan.mix.name(), None).follow(&done);
     let mut readings = Vec::new();
     let ran = bench::run(&plan, driver, &done, |_closed| {
-        readings.push((meter.read(), own_cpu_seconds()));
+        let own = own_cpu_seconds();
+        readings.push((meter.read(), own));
     });
     drop(progress);
     let (tally, measured) = ran.map_err(|e| Failure::local("bench", e))?;
