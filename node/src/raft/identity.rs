@@ -1,14 +1,15 @@
 //! Who speaks to whom: carried by every message between nodes, checked before anything else is read.
 //!
 //! ```text
-//!   raftmap-peer: <cluster id>-<from node>-<to node>-<log uuid of from>      lower-case hex, fixed width
+//!   raftmap-peer: <cluster id>-<from node>-<to node>-<log uuid of from>-<log uuid of to>      lower-case hex, fixed width
 //! ```
 //!
 //! What this keeps out ([`admit`] is the whole decision):
 //! - a message for another node, when an address was reused or written down wrongly;
 //! - a message of another cluster, when two are mixed up;
 //! - a node whose directory was emptied: it comes with a log that the membership does not record, has
-//!   forgotten its votes and entries, and must not be counted again under its old id.
+//!   forgotten its votes and entries, and must not be counted again under its old id. Both sides notice: it is
+//!   not heard, and it does not listen to messages that are meant for the log it lost.
 
 use http::HeaderValue;
 
@@ -31,12 +32,16 @@ pub struct NodeIdentity {
 pub(crate) struct Envelope {
     pub(crate) from: NodeIdentity,
     pub(crate) to: u64,
+    /// The log that the membership records for the receiver; 0 if none is.
+    pub(crate) to_log: u128,
 }
 
 impl Envelope {
     pub(crate) fn header(&self) -> HeaderValue {
         let NodeIdentity { node_id, cluster_id, log_uuid } = self.from;
-        let text = format!("{cluster_id:032x}-{node_id:016x}-{:016x}-{log_uuid:032x}", self.to);
+        let Envelope { to, to_log, .. } = self;
+        let text =
+            format!("{cluster_id:032x}-{node_id:016x}-{to:016x}-{log_uuid:032x}-{to_log:032x}");
         HeaderValue::from_str(&text).expect("hex digits and dashes are a header value")
     }
 
@@ -46,8 +51,9 @@ impl Envelope {
         let node_id = narrow(parts.next()?)?;
         let to = narrow(parts.next()?)?;
         let log_uuid = wide(parts.next()?)?;
+        let to_log = wide(parts.next()?)?;
         let complete = parts.next().is_none();
-        complete.then_some(Envelope { from: NodeIdentity { node_id, cluster_id, log_uuid }, to })
+        complete.then_some(Envelope { from: NodeIdentity { node_id, cluster_id, log_uuid }, to, to_log })
     }
 }
 
@@ -73,6 +79,11 @@ pub(crate) enum Stranger {
          was emptied or replaced; remove the member and join it again under a new id"
     )]
     WrongLog { node: u64, found: u128, recorded: u128 },
+    #[error(
+        "the message is for the log {meant:032x}, this node has another log ({here:032x}): its directory was \
+         emptied or replaced; remove the member and join it again under a new id"
+    )]
+    LostLog { meant: u128, here: u128 },
     #[error("node {node} belongs to no cluster and is no member of this one")]
     NoMember { node: u64 },
 }
@@ -85,6 +96,7 @@ impl Stranger {
             Stranger::WrongNode { .. } => "wrong_node",
             Stranger::WrongCluster { .. } => "wrong_cluster",
             Stranger::WrongLog { .. } => "wrong_log",
+            Stranger::LostLog { .. } => "lost_log",
             Stranger::NoMember { .. } => "no_member",
         }
     }
@@ -105,13 +117,16 @@ pub(crate) fn admit(
     envelope: Envelope,
     recorded: Option<u128>,
 ) -> Result<(), Stranger> {
-    let Envelope { from, to } = envelope;
+    let Envelope { from, to, to_log } = envelope;
     if to != here.node_id {
         return Err(Stranger::WrongNode { meant: to, here: here.node_id });
     }
     let both_known = from.cluster_id != 0 && here.cluster_id != 0;
     if both_known && from.cluster_id != here.cluster_id {
         return Err(Stranger::WrongCluster { theirs: from.cluster_id, ours: here.cluster_id });
+    }
+    if to_log != 0 && to_log != here.log_uuid {
+        return Err(Stranger::LostLog { meant: to_log, here: here.log_uuid });
     }
     match recorded {
         Some(recorded) if recorded != 0 && recorded != from.log_uuid => {
@@ -142,12 +157,12 @@ mod tests {
         recorded: Option<u128>,
         here_cluster: u128,
     ) -> Result<(), Stranger> {
-        admit(node(1, here_cluster, 5), Envelope { from: node(2, cluster, log), to: 1 }, recorded)
+        admit(node(1, here_cluster, 5), Envelope { from: node(2, cluster, log), to: 1, to_log: 5 }, recorded)
     }
 
     #[test]
     fn an_envelope_survives_its_header() {
-        let envelope = Envelope { from: node(u64::MAX, CLUSTER, LOG), to: 3 };
+        let envelope = Envelope { from: node(u64::MAX, CLUSTER, LOG), to: 3, to_log: LOG + 3 };
         assert_eq!(Envelope::parse(&envelope.header()), Some(envelope));
         for bad in [
             "",
@@ -161,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_message_for_another_node_is_refused() {
-        let envelope = Envelope { from: node(2, CLUSTER, LOG), to: 3 };
+        let envelope = Envelope { from: node(2, CLUSTER, LOG), to: 3, to_log: 0 };
         let refused = admit(node(1, CLUSTER, 5), envelope, Some(LOG));
         assert_eq!(refused, Err(Stranger::WrongNode { meant: 3, here: 1 }));
     }
@@ -178,6 +193,14 @@ mod tests {
         assert_eq!(heard(CLUSTER, LOG + 1, Some(LOG), CLUSTER), expected);
         assert_eq!(heard(0, LOG + 1, Some(LOG), CLUSTER), expected);
         assert_eq!(heard(0, LOG + 1, Some(LOG), 0), expected);
+    }
+
+    #[test]
+    fn a_message_for_the_log_that_was_lost_is_refused() {
+        let envelope = Envelope { from: node(2, CLUSTER, LOG), to: 1, to_log: 4 };
+        let refused = Err(Stranger::LostLog { meant: 4, here: 5 });
+        assert_eq!(admit(node(1, 0, 5), envelope, None), refused, "also by a node that knows nobody");
+        assert_eq!(admit(node(1, CLUSTER, 5), envelope, Some(LOG)), refused);
     }
 
     #[test]

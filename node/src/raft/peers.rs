@@ -39,6 +39,8 @@ const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: u64,
+    /// The log that the membership records for it.
+    log_uuid: u128,
     pub(crate) append: Link,
     pub(crate) control: Link,
     pub(crate) snapshot: Link,
@@ -60,11 +62,13 @@ impl std::fmt::Debug for Identified {
 }
 
 impl Peer {
-    fn new(id: u64, addr: &str, service: Identified) -> Peer {
+    fn new(id: u64, member: &Member, service: Identified) -> Peer {
+        let addr = peer_addr(member);
         let label = id.to_string();
         let link = |purpose| Link::new(addr, LinkMetrics::new(&label, purpose));
         Peer {
             id,
+            log_uuid: member.log_uuid,
             append: link(Purpose::Append),
             control: link(Purpose::Control),
             snapshot: link(Purpose::Snapshot),
@@ -77,6 +81,10 @@ impl Peer {
 
     pub(crate) fn addr(&self) -> &str {
         self.control.addr()
+    }
+
+    fn is(&self, member: &Member) -> bool {
+        self.addr() == peer_addr(member) && self.log_uuid == member.log_uuid
     }
 
     /// Takes note of what became of a call: a peer that refuses this node needs a human, who is told once.
@@ -101,7 +109,8 @@ impl Peer {
 
     /// The identity header of a message to this peer.
     pub(crate) fn identity(&self) -> HeaderValue {
-        Envelope { from: self.service.0.identity(), to: self.id }.header()
+        let Peer { id, log_uuid, .. } = *self;
+        Envelope { from: self.service.0.identity(), to: id, to_log: log_uuid }.header()
     }
 }
 
@@ -127,11 +136,11 @@ impl Peers {
         let here = self.identity().node_id;
         let mut book = self.book.lock();
         book.retain(|id, peer| {
-            members.get(id).is_some_and(|member| peer.addr() == peer_addr(member))
+            members.get(id).is_some_and(|member| peer.is(member))
         });
         for (id, member) in members {
             if id != here && !book.contains_key(&id) {
-                let peer = Peer::new(id, peer_addr(&member), self.service.clone());
+                let peer = Peer::new(id, &member, self.service.clone());
                 book.insert(id, Arc::new(peer));
             }
         }
@@ -143,9 +152,9 @@ impl Peers {
         assert!(id != here, "node {id} was asked to send Raft messages to itself");
         let mut book = self.book.lock();
         match book.get(&id) {
-            Some(peer) if peer.addr() == peer_addr(member) => peer.clone(),
+            Some(peer) if peer.is(member) => peer.clone(),
             _ => {
-                let peer = Arc::new(Peer::new(id, peer_addr(member), self.service.clone()));
+                let peer = Arc::new(Peer::new(id, member, self.service.clone()));
                 book.insert(id, peer.clone());
                 peer
             }

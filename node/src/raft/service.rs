@@ -22,6 +22,10 @@ pub trait PeerService: Send + Sync + 'static {
     /// knows, `Some(0)` if none was recorded. Called on every message: cheap, no lock that anyone holds for long.
     fn expected_log_uuid(&self, node: u64) -> Option<u128>;
 
+    /// A peer means a log that this node does not have: this directory was emptied under the id of a member, and
+    /// the node must not go on.
+    fn lost_log(&self, reason: String);
+
     /// The Raft of this node; `None` before it is built and after it was shut down (peers get "unavailable").
     fn raft(&self) -> Option<Arc<dyn RaftPort>>;
 

@@ -122,6 +122,9 @@ impl Server {
             }
         };
         verdict.map_err(|stranger| {
+            if let Stranger::LostLog { .. } = stranger {
+                self.service.lost_log(stranger.to_string());
+            }
             self.report(envelope.map_or(0, |envelope| envelope.from.node_id), stranger);
             Refusal::Stranger(stranger)
         })

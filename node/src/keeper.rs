@@ -1,0 +1,59 @@
+//! Housekeeping on every node: checkpoints when they are due, and a log that stays in its budget.
+//!
+//! A checkpoint sets the floor below which the log may go; a long tail of log is kept behind it,
+//! because a follower that is behind by less than that tail needs no snapshot.
+
+use std::time::Duration;
+
+use crate::service::Service;
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks after the node until it is stopped.
+pub(crate) async fn run(service: Service) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if service.store().checkpoint_due() {
+            let _ = service.raft().trigger().snapshot().await;
+        }
+        if let Some(upto) = purge_target(&service) {
+            let _ = service.raft().trigger().purge_log(upto).await;
+        }
+    }
+}
+
+/// The index up to which the log must go to be back in its budget. openraft clamps it to the
+/// last checkpoint.
+fn purge_target(service: &Service) -> Option<u64> {
+    let log = service.log_stats();
+    let budget = service.config().log_bytes_max;
+    target(log.first_index?, log.last_index?, log.bytes, budget)
+}
+
+fn target(first: u64, last: u64, bytes: u64, budget: u64) -> Option<u64> {
+    if bytes <= budget || last <= first {
+        return None;
+    }
+    let entries = u128::from(last - first + 1);
+    let surplus = entries * u128::from(bytes - budget) / u128::from(bytes);
+    Some(first + u64::try_from(surplus).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::target;
+
+    #[test]
+    fn a_log_within_its_budget_is_left_alone() {
+        assert_eq!(target(1, 1_000, 100, 100), None);
+        assert_eq!(target(0, 0, 1_000, 100), None);
+    }
+
+    #[test]
+    fn a_log_over_its_budget_loses_its_oldest_share() {
+        assert_eq!(target(1, 1_000, 200, 100), Some(501));
+    }
+}

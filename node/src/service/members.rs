@@ -1,0 +1,237 @@
+//! The membership: who is in the cluster, and changing it one step at a time.
+//!
+//! Only the leader changes it; another node sends the call on. A change is refused when the
+//! members that answer now would be no majority of the new voters, because such a cluster could
+//! not even take the change back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::errors::{ClientWriteError, RaftError};
+use raftmap_client::api::cluster::{Member as MemberStatus, MemberRole};
+use raftmap_state_machine::Member;
+use raftmap_state_machine::raft::TypeConfig;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Service, ServiceError};
+
+/// How far a learner may be behind, in entries, when it becomes a voter.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+
+/// A member that was silent for this many election time-outs does not count as answering.
+const SILENT_ELECTIONS: u32 = 2;
+
+/// How long it waits before it asks again while another change is under way.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+type Voters = BTreeSet<u64>;
+
+impl Service {
+    /// The membership as this node knows it.
+    pub(crate) fn local_members(&self) -> Vec<MemberStatus> {
+        let metrics = self.raft().metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let voters: Voters = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, member)| MemberStatus {
+                id: *id,
+                addr: member.addr.clone(),
+                role: if voters.contains(id) { MemberRole::Voter } else { MemberRole::Learner },
+                labels: member.labels.clone(),
+                matched_index: match &metrics.replication {
+                    Some(_) if *id == self.node_id() => metrics.last_log_index,
+                    Some(matched) => {
+                        matched.get(id).map(|log_id| log_id.as_ref().map_or(0, |id| id.index))
+                    }
+                    None => None,
+                },
+            })
+            .collect()
+    }
+
+    /// Adds a member, on the leader. Adding one that is there already only changes its role.
+    pub(crate) async fn add_member_here(
+        &self,
+        id: u64,
+        member: Member,
+        role: MemberRole,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        let known = self.members_by_id();
+        match known.get(&id) {
+            Some(_) if !self.id_is_taken(id, member.log_uuid) => {}
+            Some(_) => {
+                return Err(ServiceError::Conflict(format!(
+                    "id {id} belongs to a member with another log: a node that lost its data is \
+                     removed and joins again under a new id"
+                )));
+            }
+            None => {
+                if let Some((other, _)) = known.iter().find(|(_, m)| m.addr == member.addr) {
+                    let why = format!("member {other} has the address {}", member.addr);
+                    return Err(ServiceError::Conflict(why));
+                }
+                let change = ChangeMembers::AddNodes(BTreeMap::from([(id, member)]));
+                self.change(change, true, deadline).await?;
+            }
+        }
+        self.set_role_here(id, role, deadline).await
+    }
+
+    /// Makes a member a voter (once it is caught up) or a learner, on the leader.
+    pub(crate) async fn set_role_here(
+        &self,
+        id: u64,
+        role: MemberRole,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        if !self.members_by_id().contains_key(&id) {
+            return Err(ServiceError::MemberNotFound);
+        }
+        let voters = self.voters();
+        match (role, voters.contains(&id)) {
+            (MemberRole::Voter, true) | (MemberRole::Learner, false) => Ok(()),
+            (MemberRole::Voter, false) => {
+                self.caught_up(id, deadline).await?;
+                self.check_quorum(voters.iter().copied().chain([id]).collect())?;
+                self.change(ChangeMembers::AddVoterIds([id].into()), true, deadline).await
+            }
+            (MemberRole::Learner, true) => {
+                self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect())?;
+                self.change(ChangeMembers::RemoveVoters([id].into()), true, deadline).await
+            }
+        }
+    }
+
+    /// Removes a member, on the leader. Its id is never to be used again.
+    pub(crate) async fn remove_member_here(
+        &self,
+        id: u64,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        if !self.members_by_id().contains_key(&id) {
+            return Err(ServiceError::MemberNotFound);
+        }
+        let voters = self.voters();
+        if voters.contains(&id) {
+            self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect())?;
+            self.change(ChangeMembers::RemoveVoters([id].into()), false, deadline).await
+        } else {
+            self.change(ChangeMembers::RemoveNodes([id].into()), false, deadline).await
+        }
+    }
+
+    /// Whether a member with this id has another log: the asking node is not that member.
+    pub(crate) fn id_is_taken(&self, id: u64, log_uuid: u128) -> bool {
+        self.members_by_id().get(&id).is_some_and(|member| member.log_uuid != log_uuid)
+    }
+
+    pub(crate) fn members_by_id(&self) -> BTreeMap<u64, Member> {
+        let metrics = self.raft().server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        membership.membership().nodes().map(|(id, member)| (*id, member.clone())).collect()
+    }
+
+    pub(crate) fn voters(&self) -> Voters {
+        self.raft().voter_ids().collect()
+    }
+
+    async fn change(
+        &self,
+        change: ChangeMembers<u64, Member>,
+        retain: bool,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        loop {
+            let attempt = self.raft().change_membership(change.clone(), retain);
+            let Ok(result) = timeout_at(deadline, attempt).await else {
+                return Err(ServiceError::Timeout);
+            };
+            match result.map_err(change_refused) {
+                Ok(_) => return Ok(()),
+                Err(Refused::Busy) if Instant::now() + RETRY_PAUSE < deadline => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(Refused::Busy) => {
+                    let why = "another change of the membership is under way";
+                    return Err(ServiceError::Conflict(why.into()));
+                }
+                Err(Refused::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until a learner's log is nearly the leader's.
+    async fn caught_up(&self, id: u64, deadline: Instant) -> Result<(), ServiceError> {
+        let mut metrics = self.raft().metrics();
+        loop {
+            {
+                let now = metrics.borrow_watched();
+                let Some(replication) = &now.replication else {
+                    return Err(ServiceError::NoLeader);
+                };
+                let matched = replication.get(&id).and_then(Option::as_ref).map(|id| id.index);
+                let last = now.last_log_index.unwrap_or(0);
+                if matched.is_some_and(|index| index + CAUGHT_UP_ENTRIES >= last) {
+                    return Ok(());
+                }
+            }
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_closed)) => return Err(ServiceError::ShuttingDown),
+                Err(_elapsed) => {
+                    let why = format!("node {id} did not catch up in time; it stays a learner");
+                    return Err(ServiceError::Conflict(why));
+                }
+            }
+        }
+    }
+
+    /// Refuses voters of whom no majority answers now.
+    fn check_quorum(&self, voters: Voters) -> Result<(), ServiceError> {
+        if voters.is_empty() {
+            return Err(ServiceError::Conflict("the last voter cannot be removed".into()));
+        }
+        let silence_max = self.config().election_timeout.1 * SILENT_ELECTIONS;
+        let metrics = self.raft().metrics().borrow_watched().clone();
+        let answers = |id: &u64| {
+            *id == self.node_id()
+                || metrics
+                    .heartbeat
+                    .as_ref()
+                    .and_then(|acks| acks.get(id)?.as_ref().map(|at| at.elapsed() < silence_max))
+                    .unwrap_or(false)
+        };
+        let answering = voters.iter().filter(|id| answers(id)).count();
+        if answering > voters.len() / 2 {
+            return Ok(());
+        }
+        Err(ServiceError::Conflict(format!(
+            "only {answering} of the {} voters would answer: the cluster would lose its quorum",
+            voters.len()
+        )))
+    }
+}
+
+enum Refused {
+    /// Another change is under way: it may be tried again.
+    Busy,
+    Final(ServiceError),
+}
+
+fn change_refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Refused {
+    use openraft::errors::ChangeMembershipError;
+    Refused::Final(match error {
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
+            ChangeMembershipError::InProgress(_) => return Refused::Busy,
+            other => ServiceError::Conflict(other.to_string()),
+        },
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ServiceError::NoLeader,
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => ServiceError::Timeout,
+        RaftError::APIError(other) => ServiceError::Conflict(other.to_string()),
+        RaftError::Fatal(fatal) => ServiceError::StorageFailed(fatal.to_string()),
+    })
+}
