@@ -1,0 +1,109 @@
+//! How clusters come to be, and who is not let in.
+
+use raftmap_client::PutOptions;
+use raftmap_client::api::cluster::MemberRole;
+
+use crate::harness::{Cluster, free_addr, until};
+
+#[tokio::test]
+async fn a_node_without_arguments_is_a_cluster_of_itself() {
+    let mut cluster = Cluster::empty();
+    cluster.add(1, free_addr(), &[], &[]);
+    cluster.leader().await;
+
+    let put = cluster.client().put("k", "v", &PutOptions::default()).await.unwrap();
+
+    // An empty store is at revision 1.
+    assert_eq!(put.revision, 2);
+}
+
+#[tokio::test]
+async fn three_nodes_with_one_list_form_one_cluster_and_remember_it() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    let before = cluster.status(1).await.unwrap();
+    assert_eq!(before.members.len(), 3);
+    assert!(before.members.iter().all(|member| member.role == MemberRole::Voter));
+    cluster.client().put("k", "v", &PutOptions::default()).await.unwrap();
+
+    for id in cluster.ids() {
+        cluster.stop(id);
+    }
+    for id in cluster.ids() {
+        cluster.start(id);
+    }
+    cluster.leader().await;
+
+    let got = cluster.client().get("k", &Default::default()).await.unwrap();
+    assert_eq!(got.record.unwrap().value, "v");
+    assert_eq!(cluster.status(2).await.unwrap().cluster_id, before.cluster_id);
+}
+
+#[tokio::test]
+async fn a_cluster_can_be_formed_by_hand() {
+    let mut cluster = Cluster::empty();
+    let addrs = [free_addr(), free_addr()];
+    for (id, addr) in (1..).zip(&addrs) {
+        cluster.add(id, addr.clone(), &["--wait-for-init"], &[]);
+    }
+    for id in [1, 2] {
+        until("a node that waits", || cluster.status(id)).await;
+    }
+    let url = format!("http://{}/v1/cluster/init", addrs[0]);
+    let body = format!(
+        r#"{{"members":[{{"id":1,"addr":"{}"}},{{"id":2,"addr":"{}"}}]}}"#,
+        addrs[0], addrs[1]
+    );
+    let init = || reqwest::Client::new().post(&url).body(body.clone()).send();
+
+    assert_eq!(init().await.unwrap().status(), 200);
+    cluster.leader().await;
+    let again = init().await.unwrap();
+
+    assert_eq!(again.status(), 409);
+    assert!(again.text().await.unwrap().contains("already_initialized"));
+    cluster.client().put("k", "v", &PutOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_emptied_directory_under_a_known_id_is_refused_and_its_replacement_joins() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    let client = cluster.client();
+    client.put("k", "v", &PutOptions::default()).await.unwrap();
+    cluster.settled().await;
+
+    cluster.kill(3);
+    std::fs::remove_dir_all(cluster.dir_of(3)).unwrap();
+    cluster.start(3);
+
+    assert_eq!(cluster.exit_code(3).await, Some(1));
+    assert!(cluster.logged(3, "another log"), "{}", cluster.tail(3));
+    client.put("k", "still serving", &PutOptions::default()).await.unwrap();
+
+    client.remove_member(3).await.unwrap();
+    cluster.join(4, &[]);
+    until("the replacement votes", || async {
+        let members = cluster.status(4).await?.members;
+        let ids: Vec<_> = members
+            .iter()
+            .filter(|member| member.role == MemberRole::Voter)
+            .map(|member| member.id)
+            .collect();
+        (ids == [1, 2, 4]).then_some(())
+    })
+    .await;
+    cluster.settled().await;
+}
+
+#[tokio::test]
+async fn a_log_of_another_node_or_a_lost_log_does_not_open() {
+    let mut cluster = Cluster::empty();
+    cluster.add(1, free_addr(), &[], &[]);
+    cluster.leader().await;
+    cluster.client().put("k", "v", &PutOptions::default()).await.unwrap();
+    cluster.stop(1);
+
+    std::fs::remove_dir_all(cluster.dir_of(1).join("wal")).unwrap();
+    cluster.start(1);
+
+    assert_eq!(cluster.exit_code(1).await, Some(1));
+}
