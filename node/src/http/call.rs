@@ -97,6 +97,9 @@ fn is_guard(text: &[u8]) -> bool {
 
 /// Reads JSON strictly; `field` names the member that is wrong.
 pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    if !objects_are_objects(body) {
+        return Err(ApiError::invalid("body", "a list stands where an object must"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -107,6 +110,25 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     })?;
     reader.end().map_err(|error| ApiError::invalid("body", error.to_string()))?;
     Ok(value)
+}
+
+/// In every request lists stand directly in the outermost object and nowhere else. Looked at apart,
+/// because derived readers take a list of the members' values for an object.
+fn objects_are_objects(body: &[u8]) -> bool {
+    let (mut depth, mut in_text) = (0_u32, false);
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_text => drop(bytes.next()),
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' if depth != 1 => return false,
+            b'{' | b'[' => depth = depth.saturating_add(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
 }
 
 /// The key that a path names: everything behind `/v1/kv/`, decoded, nothing else changed.
@@ -184,8 +206,18 @@ mod tests {
         for broken in ["", "{", "{} x", "[1", "{\"compare\":[}", "\u{0}", "{'a':1}"] {
             assert_eq!(field::<TxnRequest>(broken), "body", "{broken}");
         }
-        assert_eq!(field::<TxnRequest>("[]"), "body");
-        assert_eq!(field::<TxnRequest>("7"), "body");
+        for odd in [
+            "7",
+            "[]",
+            "[[],[],[]]",
+            r#"{"success":[["get"]]}"#,
+            r#"{"success":[{"get":["a"]}]}"#,
+            r#"{"success":[{"get":{"key":["a"]}}]}"#,
+        ] {
+            assert_eq!(field::<TxnRequest>(odd), "body", "{odd}");
+        }
+        let brackets = r#"{"success":[{"get":{"key":"[\"[{\\"}}]}"#;
+        assert!(from_json::<TxnRequest>(brackets.as_bytes()).is_ok());
         for (text, name) in [
             (r#"{"then":[]}"#, "then"),
             (r#"{"success":[{"put":{"key":"a","value":7}}]}"#, "success[0].put.value"),

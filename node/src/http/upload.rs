@@ -164,7 +164,7 @@ impl Whole {
 mod tests {
     use std::convert::Infallible;
 
-    use futures_util::stream::{self, StreamExt};
+    use futures_util::stream::{self, StreamExt as _};
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 
@@ -206,22 +206,24 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_drips_is_refused_and_one_that_keeps_the_pace_is_not() {
-        let limits =
-            Limits { body_rate: 1, body_grace: Duration::from_secs(2), ..Limits::default() };
-        let mut permit = Admission::new(&limits).request().unwrap();
-        let drip = |pause: u64| {
-            let pieces = stream::iter(0..8).then(move |_| async move {
-                tokio::time::sleep(Duration::from_millis(pause)).await;
-                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
-            });
-            StreamBody::new(Box::pin(pieces))
+    #[tokio::test]
+    async fn a_body_that_falls_behind_its_pace_is_refused() {
+        let grace = Duration::from_millis(20);
+        let slow = Limits { body_grace: grace, body_rate: 1 << 30, ..Limits::default() };
+        let earned = Limits { body_grace: Duration::ZERO, body_rate: 1, ..Limits::default() };
+        let begun = || {
+            let begin = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))]);
+            begin.chain(stream::pending())
         };
-        let whole = read(&mut drip(900), MOST, &mut permit, &limits).await;
-        assert_eq!(whole.unwrap(), "xxxxxxxx");
-        let error = read(&mut drip(1500), MOST, &mut permit, &limits).await.unwrap_err();
+        let mut permit = Admission::new(&slow).request().unwrap();
+        let error =
+            read(&mut StreamBody::new(begun()), MOST, &mut permit, &slow).await.unwrap_err();
         assert_eq!(error.parts().problem.field.as_deref(), Some("body"));
-        assert!(error.parts().close);
+        assert!(error.parts().close, "the rest will not be read");
+
+        // At one byte a second a byte that came earns another second.
+        let mut body = StreamBody::new(begun());
+        let reading = read(&mut body, MOST, &mut permit, &earned);
+        assert!(tokio::time::timeout(2 * grace, reading).await.is_err(), "still waiting");
     }
 }
