@@ -181,12 +181,13 @@ impl Generation {
     ) -> Result<(), StoreError> {
         let engine = self.engine();
         let durability = match reach {
-            Reach::Written => None,
-            Reach::Durable => Some(PersistMode::SyncAll),
+            Reach::Written => PersistMode::Buffer,
+            Reach::Durable => PersistMode::SyncAll,
         };
         let mut batch =
             fjall::OwnedWriteBatch::with_capacity(engine.db.clone(), rows.size_hint().0)
-                .durability(durability);
+                // Without one the batch stays in this process's memory.
+                .durability(Some(durability));
         for (key, row) in rows {
             match row {
                 Some(row) => batch.insert(&engine.keyspace, key, row),

@@ -47,7 +47,7 @@ const JOURNAL_BYTES_MIN: u64 = 64 << 20;
 
 /// How long a close waits for the engine's threads; after it they are left to finish alone, which
 /// loses nothing, because everything was synced before.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a store lies and how much it may use. `hot_bytes_max`, `checkpoint_*` and
 /// `snapshot_reuse_entries_max` may differ from one start to the next; the engine keeps the sizes of
