@@ -53,7 +53,11 @@ impl Envelope {
         let log_uuid = wide(parts.next()?)?;
         let to_log = wide(parts.next()?)?;
         let complete = parts.next().is_none();
-        complete.then_some(Envelope { from: NodeIdentity { node_id, cluster_id, log_uuid }, to, to_log })
+        complete.then_some(Envelope {
+            from: NodeIdentity { node_id, cluster_id, log_uuid },
+            to,
+            to_log,
+        })
     }
 }
 
@@ -157,7 +161,11 @@ mod tests {
         recorded: Option<u128>,
         here_cluster: u128,
     ) -> Result<(), Stranger> {
-        admit(node(1, here_cluster, 5), Envelope { from: node(2, cluster, log), to: 1, to_log: 5 }, recorded)
+        admit(
+            node(1, here_cluster, 5),
+            Envelope { from: node(2, cluster, log), to: 1, to_log: 5 },
+            recorded,
+        )
     }
 
     #[test]
@@ -199,7 +207,11 @@ mod tests {
     fn a_message_for_the_log_that_was_lost_is_refused() {
         let envelope = Envelope { from: node(2, CLUSTER, LOG), to: 1, to_log: 4 };
         let refused = Err(Stranger::LostLog { meant: 4, here: 5 });
-        assert_eq!(admit(node(1, 0, 5), envelope, None), refused, "also by a node that knows nobody");
+        assert_eq!(
+            admit(node(1, 0, 5), envelope, None),
+            refused,
+            "also by a node that knows nobody"
+        );
         assert_eq!(admit(node(1, CLUSTER, 5), envelope, Some(LOG)), refused);
     }
 

@@ -135,9 +135,7 @@ impl Peers {
     pub fn update(&self, members: BTreeMap<u64, Member>) {
         let here = self.identity().node_id;
         let mut book = self.book.lock();
-        book.retain(|id, peer| {
-            members.get(id).is_some_and(|member| peer.is(member))
-        });
+        book.retain(|id, peer| members.get(id).is_some_and(|member| peer.is(member)));
         for (id, member) in members {
             if id != here && !book.contains_key(&id) {
                 let peer = Peer::new(id, &member, self.service.clone());
