@@ -262,6 +262,8 @@ impl RaftPort for FakeNode {
     }
 }
 
+type Forwarding = fn(&CommandBuf) -> Result<Reply, ForwardError>;
+
 pub(crate) struct FakeNode {
     id: u64,
     pub(crate) identity: Mutex<NodeIdentity>,
@@ -271,7 +273,7 @@ pub(crate) struct FakeNode {
     pub(crate) joined: Mutex<Vec<JoinRequest>>,
     pub(crate) lost_log: Mutex<Vec<String>>,
     /// How forwarded commands are answered.
-    pub(crate) forwarding: Mutex<fn(&CommandBuf) -> Result<Reply, ForwardError>>,
+    pub(crate) forwarding: Mutex<Forwarding>,
     /// Forwarded commands are not answered while this is set.
     pub(crate) forwards_hang: AtomicBool,
     pub(crate) forwarded: AtomicUsize,

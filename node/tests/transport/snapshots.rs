@@ -45,7 +45,7 @@ impl Sender {
 
     async fn close(self) {
         drop(self.machine);
-        tokio::task::spawn_blocking(move || self.store.close()).await.unwrap();
+        tokio::task::spawn_blocking(move || self.store.close()).await.unwrap().unwrap();
     }
 }
 
