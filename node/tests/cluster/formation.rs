@@ -3,7 +3,7 @@
 use raftmap_client::PutOptions;
 use raftmap_client::api::cluster::MemberRole;
 
-use crate::harness::{Cluster, free_addr, until};
+use crate::harness::{Cluster, free_addr, text, until};
 
 #[tokio::test]
 async fn a_node_without_arguments_is_a_cluster_of_itself() {
@@ -34,7 +34,7 @@ async fn three_nodes_with_one_list_form_one_cluster_and_remember_it() {
     cluster.leader().await;
 
     let got = cluster.client().get("k", &Default::default()).await.unwrap();
-    assert_eq!(got.record.unwrap().value, "v");
+    assert_eq!(text(&got).as_deref(), Some("v"));
     assert_eq!(cluster.status(2).await.unwrap().cluster_id, before.cluster_id);
 }
 

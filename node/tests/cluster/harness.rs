@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use raftmap_client::Client;
+use raftmap_client::{Client, Got};
 use raftmap_client::api::cluster::{NodeRole, Status};
 use tempfile::TempDir;
 
 /// What is waited for comes within this time on a slow, busy machine, or never.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Timings that hold on a starved two-core machine, short enough for many rounds.
 const TIMINGS: [&str; 4] = ["--heartbeat", "100ms", "--election-timeout", "500ms-1000ms"];
@@ -25,26 +25,26 @@ const TIMINGS: [&str; 4] = ["--heartbeat", "100ms", "--election-timeout", "500ms
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 static NEXT_PORT: AtomicU32 = AtomicU32::new(0);
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     dir: TempDir,
     nodes: BTreeMap<u64, Process>,
 }
 
-pub struct Process {
-    pub id: u64,
-    pub addr: String,
+pub(crate) struct Process {
+    pub(crate) id: u64,
+    pub(crate) addr: String,
     args: Vec<String>,
     child: Option<Child>,
 }
 
 impl Cluster {
     /// A cluster without nodes.
-    pub fn empty() -> Cluster {
+    pub(crate) fn empty() -> Cluster {
         Cluster { dir: tempfile::tempdir().expect("make a directory"), nodes: BTreeMap::new() }
     }
 
     /// Nodes 1 to `count`, started with the same list, once they have a leader.
-    pub async fn of(count: u64, extra: &[&str]) -> Cluster {
+    pub(crate) async fn of(count: u64, extra: &[&str]) -> Cluster {
         let mut cluster = Cluster::empty();
         let addrs: BTreeMap<u64, String> = (1..=count).map(|id| (id, free_addr())).collect();
         let list: Vec<String> = addrs.iter().map(|(id, addr)| format!("{id}={addr}")).collect();
@@ -57,14 +57,14 @@ impl Cluster {
     }
 
     /// Starts another node that asks the first one to be added.
-    pub fn join(&mut self, id: u64, extra: &[&str]) {
+    pub(crate) fn join(&mut self, id: u64, extra: &[&str]) {
         let member = self.nodes.values().find(|node| node.child.is_some()).expect("a member runs");
         let member = member.addr.clone();
         self.add(id, free_addr(), &["--join", &member], extra);
     }
 
     /// Adds and starts a node.
-    pub fn add(&mut self, id: u64, addr: String, formation: &[&str], extra: &[&str]) {
+    pub(crate) fn add(&mut self, id: u64, addr: String, formation: &[&str], extra: &[&str]) {
         let dir = self.dir_of(id).display().to_string();
         let mut args = vec!["--id".into(), id.to_string(), "--listen".into(), addr.clone()];
         args.extend(["--data-dir".into(), dir]);
@@ -73,20 +73,20 @@ impl Cluster {
         self.start(id);
     }
 
-    pub fn dir_of(&self, id: u64) -> PathBuf {
+    pub(crate) fn dir_of(&self, id: u64) -> PathBuf {
         self.dir.path().join(format!("node-{id}"))
     }
 
-    pub fn ids(&self) -> Vec<u64> {
+    pub(crate) fn ids(&self) -> Vec<u64> {
         self.nodes.keys().copied().collect()
     }
 
-    pub fn running(&self) -> Vec<u64> {
+    pub(crate) fn running(&self) -> Vec<u64> {
         self.nodes.values().filter(|node| node.child.is_some()).map(|node| node.id).collect()
     }
 
     /// Starts a node on whatever its directory holds.
-    pub fn start(&mut self, id: u64) {
+    pub(crate) fn start(&mut self, id: u64) {
         let log = self.log_path(id);
         let log = File::options().create(true).append(true).open(log).expect("open a log file");
         let node = self.nodes.get_mut(&id).expect("a known node");
@@ -102,14 +102,14 @@ impl Cluster {
     }
 
     /// Ends a node without a word.
-    pub fn kill(&mut self, id: u64) {
+    pub(crate) fn kill(&mut self, id: u64) {
         let mut child = self.take(id);
         child.kill().expect("kill a node");
         child.wait().expect("wait for a killed node");
     }
 
     /// Asks a node to stop; it must end with 0 within its ten seconds.
-    pub fn stop(&mut self, id: u64) {
+    pub(crate) fn stop(&mut self, id: u64) {
         self.signal(id, "TERM");
         let mut child = self.take(id);
         let deadline = Instant::now() + Duration::from_secs(15);
@@ -124,14 +124,14 @@ impl Cluster {
     }
 
     /// Sends a signal by name (`STOP`, `CONT`, `TERM`).
-    pub fn signal(&self, id: u64, signal: &str) {
+    pub(crate) fn signal(&self, id: u64, signal: &str) {
         let pid = self.nodes[&id].child.as_ref().expect("a running node").id();
         let sent = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
         assert!(sent.expect("run kill").success());
     }
 
     /// Waits until a node ends by itself and returns its exit code.
-    pub async fn exit_code(&mut self, id: u64) -> Option<i32> {
+    pub(crate) async fn exit_code(&mut self, id: u64) -> Option<i32> {
         let mut child = self.take(id);
         let status = until(&format!("node {id} ends"), || {
             let status = child.try_wait().expect("wait for a node");
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// Whether a node that was started still runs.
-    pub fn alive(&mut self, id: u64) -> bool {
+    pub(crate) fn alive(&mut self, id: u64) -> bool {
         let child = self.nodes.get_mut(&id).and_then(|node| node.child.as_mut());
         child.is_some_and(|child| child.try_wait().expect("look at a node").is_none())
     }
@@ -151,22 +151,22 @@ impl Cluster {
         self.nodes.get_mut(&id).and_then(|node| node.child.take()).expect("a running node")
     }
 
-    pub fn addr(&self, id: u64) -> &str {
+    pub(crate) fn addr(&self, id: u64) -> &str {
         &self.nodes[&id].addr
     }
 
     /// A client that knows every node.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.nodes.values().map(|node| node.addr.clone())).expect("make a client")
     }
 
     /// A client of one node alone.
-    pub fn client_of(&self, id: u64) -> Client {
+    pub(crate) fn client_of(&self, id: u64) -> Client {
         Client::builder([self.addr(id)]).pinned().build().expect("make a client")
     }
 
     /// What one node says of itself, if it answers.
-    pub async fn status(&self, id: u64) -> Option<Status> {
+    pub(crate) async fn status(&self, id: u64) -> Option<Status> {
         let url = format!("http://{}/v1/status", self.addr(id));
         let get = reqwest::Client::new().get(url).timeout(Duration::from_secs(2)).send();
         let body = get.await.ok()?.bytes().await.ok()?;
@@ -174,7 +174,7 @@ impl Cluster {
     }
 
     /// The leader, once a running node leads and a majority of the running ones agree.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         let running = self.running();
         until("a leader", || async {
             for id in &running {
@@ -190,7 +190,7 @@ impl Cluster {
 
     /// Waits until all running nodes have applied the same index, and checks that their states
     /// have the same digest there. Returns that digest.
-    pub async fn settled(&self) -> String {
+    pub(crate) async fn settled(&self) -> String {
         let running = self.running();
         until("equal states", || async {
             let mut states = Vec::new();
@@ -215,14 +215,14 @@ impl Cluster {
     }
 
     /// The end of a node's log, for a failing test.
-    pub fn tail(&self, id: u64) -> String {
+    pub(crate) fn tail(&self, id: u64) -> String {
         let text = std::fs::read_to_string(self.log_path(id)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
     /// Whether a node's log has a line with this text.
-    pub fn logged(&self, id: u64, text: &str) -> bool {
+    pub(crate) fn logged(&self, id: u64, text: &str) -> bool {
         std::fs::read_to_string(self.log_path(id)).unwrap_or_default().contains(text)
     }
 }
@@ -244,7 +244,7 @@ impl Drop for Cluster {
 }
 
 /// Asks again and again until there is an answer. Panics at the deadline.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -256,8 +256,14 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl F
     }
 }
 
+/// The value that was read, as text; `None` for a key that is not there.
+pub(crate) fn text(got: &Got) -> Option<String> {
+    let value = got.record.as_ref()?.value.as_ref().expect("a read has a value");
+    Some(String::from_utf8(value.to_vec()).expect("the tests' values are texts"))
+}
+
 /// An address on loopback that nobody uses.
-pub fn free_addr() -> String {
+pub(crate) fn free_addr() -> String {
     for _ in PORTS {
         // Tests run as processes side by side: each begins elsewhere.
         let offset = std::process::id().wrapping_mul(97);

@@ -61,17 +61,17 @@ async fn learners_become_voters_and_back() {
     cluster.join(3, &[]);
     let client = cluster.client();
     until("three voters", || async {
-        let members = client.members().await.ok()?;
+        let members = client.members().await.ok()?.members;
         let voters = members.iter().filter(|member| member.role == MemberRole::Voter).count();
         (voters == 3).then_some(())
     })
     .await;
 
-    let members = client.set_role(3, MemberRole::Learner).await.unwrap();
+    let members = client.set_role(3, MemberRole::Learner).await.unwrap().members;
 
     let third = members.iter().find(|member| member.id == 3).unwrap();
     assert_eq!(third.role, MemberRole::Learner);
-    let members = client.set_role(3, MemberRole::Voter).await.unwrap();
+    let members = client.set_role(3, MemberRole::Voter).await.unwrap().members;
     assert!(members.iter().all(|member| member.role == MemberRole::Voter));
     put(&cluster, "after").await;
     cluster.settled().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raftmap_client::{Consistency, PutOptions, ReadOptions};
 
-use crate::harness::{Cluster, until};
+use crate::harness::{Cluster, text, until};
 
 #[tokio::test]
 async fn every_node_reads_what_was_acknowledged_anywhere() {
@@ -15,7 +15,7 @@ async fn every_node_reads_what_was_acknowledged_anywhere() {
         for id in cluster.ids() {
             let got = cluster.client_of(id).get("k", &ReadOptions::default()).await.unwrap();
             assert!(got.revision >= put.revision);
-            assert_eq!(got.record.unwrap().value, round.to_string(), "round {round} on node {id}");
+            assert_eq!(text(&got), Some(round.to_string()), "round {round} on node {id}");
         }
     }
 }
@@ -38,7 +38,7 @@ async fn a_cut_off_leader_answers_no_linearizable_read() {
 
     let stale = Consistency::Stale { max_staleness: None };
     let options = ReadOptions { consistency: stale, ..ReadOptions::default() };
-    assert_eq!(client.get("k", &options).await.unwrap().record.unwrap().value, "old");
+    assert_eq!(text(&client.get("k", &options).await.unwrap()).as_deref(), Some("old"));
     let bounded = Consistency::Stale { max_staleness: Some(Duration::from_millis(1)) };
     let options = ReadOptions { consistency: bounded, timeout, ..ReadOptions::default() };
     until("the state is too old", || async { client.get("k", &options).await.err() }).await;
@@ -63,5 +63,5 @@ async fn a_paused_leader_wakes_up_to_the_new_truth() {
         cluster.client_of(old).get("k", &ReadOptions::default()).await.ok()
     })
     .await;
-    assert_eq!(got.record.unwrap().value, "new");
+    assert_eq!(text(&got).as_deref(), Some("new"));
 }

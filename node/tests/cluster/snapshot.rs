@@ -69,7 +69,7 @@ async fn a_fourth_and_a_fifth_node_join_by_snapshot_while_writes_go_on() {
     cluster.join(4, &SHORT_LOG);
     cluster.join(5, &SHORT_LOG);
     until("five voters", || async {
-        let members = client.members().await.ok()?;
+        let members = client.members().await.ok()?.members;
         let voters = members.iter().filter(|member| member.role == MemberRole::Voter).count();
         (voters == 5).then_some(())
     })
