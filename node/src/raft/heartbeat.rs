@@ -22,10 +22,15 @@ use super::wire::Malformed;
 /// The path of heartbeat streams.
 pub(crate) const HEARTBEAT_PATH: &str = "/raft/v1/heartbeat";
 
+/// So many heartbeats in a row without an answer, and the connection is dropped as well: when a network
+/// comes back, a new connection is there at once, while an old one may wait out its last retransmission.
+const MISSED_MAX: u32 = 8;
+
 /// The heartbeats of this node to one peer.
 pub(crate) struct Heartbeats {
     peer: Arc<Peer>,
     open: Option<Open>,
+    missed: u32,
 }
 
 struct Open {
@@ -36,7 +41,7 @@ struct Open {
 
 impl Heartbeats {
     pub(crate) fn new(peer: Arc<Peer>) -> Heartbeats {
-        Heartbeats { peer, open: None }
+        Heartbeats { peer, open: None, missed: 0 }
     }
 
     pub(crate) async fn beat(
@@ -46,6 +51,11 @@ impl Heartbeats {
     ) -> Result<AppendResult, PeerError> {
         let frame = encode_append(request).joined();
         let begun = Instant::now();
+        if self.missed >= MISSED_MAX {
+            self.peer.control.sever();
+            self.missed = 0;
+        }
+        self.missed += 1;
         // Taken out: if this call fails or is dropped, the stream goes with it.
         let open = self.open.take();
         let peer = self.peer.clone();
@@ -60,6 +70,7 @@ impl Heartbeats {
         let outcome = timeout(limit, exchange).await;
         let (open, result) = outcome
             .unwrap_or_else(|_elapsed| Err(PeerError::timeout(peer.control.addr(), limit)))?;
+        self.missed = 0;
         self.peer.metrics.heartbeat_rtt.record(begun.elapsed());
         // After an answer that is no success the peer has ended the stream.
         self.open = result.is_ok().then_some(open);

@@ -38,8 +38,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A silent connection is asked for a sign of life this often.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection without the sign of life that was asked for is dead.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection without the sign of life that was asked for is dead. A machine that is merely
+/// overloaded answers within it.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a peer may send on one stream before it is read: snapshots' progress and replies are small,
 /// replies of forwarded reads of old values may be large.

@@ -301,3 +301,37 @@ async fn small_batches_go_at_thousands_a_second() {
     assert_eq!(acks.last(), Some(&Some(log_id(19_999))));
     assert!(seconds < 10.0, "{seconds} s for 20,000 small batches");
 }
+
+/// The same floor for heartbeats: every read round is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_go_at_thousands_a_second() {
+    let follower = Listening::start(FakeNode::new(2)).await;
+    let (_node, peers) = caller();
+    let mut client = Network::new(peers).new_heartbeat_client(2, &follower.member()).await;
+    let begun = std::time::Instant::now();
+    for _ in 0..3000 {
+        let heartbeat = stream::iter([batch(8, &[])]);
+        let mut answers = client.stream_append(heartbeat, option()).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap(), Ok(Some(log_id(7))));
+        assert!(answers.next().await.is_none());
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("3,000 heartbeats in {seconds:.3} s");
+    assert!(seconds < 10.0, "{seconds} s for 3,000 heartbeats");
+}
+
+#[tokio::test]
+async fn heartbeats_that_nobody_answers_end_with_the_connection() {
+    let follower = Listening::start(FakeNode::new(2)).await;
+    let raft = &follower.node.raft;
+    raft.manners.send_replace(Manners::Holding);
+    let (_node, peers) = caller();
+    let mut client = Network::new(peers).new_heartbeat_client(2, &follower.member()).await;
+    for _ in 0..9 {
+        let short = RPCOption::new(Duration::from_millis(20));
+        let mut answers = client.stream_append(stream::iter([batch(8, &[])]), short).await.unwrap();
+        let missed = answers.next().await.unwrap();
+        assert!(matches!(missed, Err(RPCError::Timeout(_))), "{missed:?}");
+    }
+    until("a new connection was made", || follower.connections.load(Ordering::SeqCst) == 2).await;
+}

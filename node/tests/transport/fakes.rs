@@ -373,6 +373,8 @@ impl PeerService for FakeService {
 pub(crate) struct Listening {
     pub(crate) node: Arc<FakeNode>,
     pub(crate) addr: SocketAddr,
+    /// Accepted so far.
+    pub(crate) connections: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
@@ -385,7 +387,9 @@ impl Listening {
         let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let router = server::router(Arc::new(FakeService(node.clone())));
-        Listening { node, addr, serving: tokio::spawn(serve(listener, router)) }
+        let connections = Arc::new(AtomicUsize::new(0));
+        let serving = tokio::spawn(serve(listener, router, connections.clone()));
+        Listening { node, addr, connections, serving }
     }
 
     pub(crate) fn member(&self) -> Member {
@@ -400,9 +404,10 @@ impl Listening {
     }
 }
 
-async fn serve(listener: TcpListener, router: axum::Router) {
+async fn serve(listener: TcpListener, router: axum::Router, accepted: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
+        accepted.fetch_add(1, Ordering::SeqCst);
         let service = TowerToHyperService::new(router.clone());
         connections.spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new()).http2_only();

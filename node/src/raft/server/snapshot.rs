@@ -24,7 +24,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::{Answer, Refusal, Shared};
 use crate::raft::frame::{FrameError, Frames};
@@ -37,6 +37,9 @@ use crate::raft::wire::Malformed;
 /// Pieces between the connection and the disk (a piece is one HTTP/2 data frame, at most 256 KiB).
 /// When they are full the connection is not read, and the sender waits.
 const PIECES_MAX: usize = 16;
+
+/// A sender that sends nothing for this long while it is waited for has left: others may want to send.
+const FEED_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How often the sender hears how far it is.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -171,10 +174,11 @@ impl Job {
         let bytes_in = metrics::snapshot_bytes_in(self.from);
         let mut left = self.begin.total.saturating_sub(self.state.received.load(Ordering::Relaxed));
         while left > 0 {
-            let piece = match self.frames.next_raw().await {
-                None => return Err("the sender ended early".into()),
-                Some(Err(error)) => return Err(error.to_string()),
-                Some(Ok(piece)) => piece,
+            let piece = match timeout(FEED_SILENCE_MAX, self.frames.next_raw()).await {
+                Err(_elapsed) => return Err(format!("nothing came for {FEED_SILENCE_MAX:?}")),
+                Ok(None) => return Err("the sender ended early".into()),
+                Ok(Some(Err(error))) => return Err(error.to_string()),
+                Ok(Some(Ok(piece))) => piece,
             };
             let len = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             if len > left {
