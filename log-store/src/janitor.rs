@@ -1,0 +1,189 @@
+//! The thread for everything that nobody waits for: the spare segment, FRONTIER, removing purged segments,
+//! shortening sealed ones. Its desk is where the writer leaves the work.
+//!
+//! Each of these changes only what is already decided and durable, so it may be done late, or not at all.
+//! An error is as final as the writer's, but for the spare: without one the writer makes the file itself.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::disk::DiskFile;
+use crate::error::LogError;
+use crate::frontier::{Frontier, FrontierFile};
+use crate::segments::Removable;
+use crate::shared::Shared;
+
+/// Where work is left for the janitor.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    papers: Mutex<Papers>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Papers {
+    spare: Spare,
+    /// Only the newest counts.
+    frontier: Option<Frontier>,
+    /// At most one per segment.
+    tasks: VecDeque<Task>,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+enum Spare {
+    /// Not needed, or it could not be made.
+    #[default]
+    None,
+    Wanted,
+    Making,
+    Ready(PathBuf, Arc<dyn DiskFile>),
+}
+
+/// One piece of work.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// The file has a successor that says where it ends.
+    Shorten { file: Arc<dyn DiskFile>, len: u64 },
+    /// A durable purge covers it.
+    Unlink(Removable),
+}
+
+enum Work {
+    Spare,
+    Frontier(Frontier),
+    Task(Task),
+    Close,
+}
+
+impl Desk {
+    pub(crate) fn hand_over(&self, tasks: impl IntoIterator<Item = Task>) {
+        let mut tasks = tasks.into_iter().peekable();
+        if tasks.peek().is_some() {
+            self.lock().tasks.extend(tasks);
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn write_frontier(&self, frontier: Frontier) {
+        self.lock().frontier = Some(frontier);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn want_spare(&self) {
+        let mut papers = self.lock();
+        if matches!(papers.spare, Spare::None) {
+            papers.spare = Spare::Wanted;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The spare file; waits when it is being made right now.
+    pub(crate) fn take_spare(&self) -> Option<(PathBuf, Arc<dyn DiskFile>)> {
+        let mut papers = self.lock();
+        while matches!(papers.spare, Spare::Making) {
+            papers = self.changed.wait(papers).expect("the janitor does not panic at its desk");
+        }
+        match std::mem::take(&mut papers.spare) {
+            Spare::Ready(path, file) => Some((path, file)),
+            Spare::None | Spare::Wanted | Spare::Making => None,
+        }
+    }
+
+    /// Nothing more will come; what is here is still done.
+    pub(crate) fn close(&self) {
+        self.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Work {
+        let mut papers = self.lock();
+        loop {
+            if matches!(papers.spare, Spare::Wanted) && !papers.closing {
+                papers.spare = Spare::Making;
+                return Work::Spare;
+            }
+            if let Some(frontier) = papers.frontier.take() {
+                return Work::Frontier(frontier);
+            }
+            if let Some(task) = papers.tasks.pop_front() {
+                return Work::Task(task);
+            }
+            if papers.closing {
+                return Work::Close;
+            }
+            papers = self.changed.wait(papers).expect("nobody panics at the desk");
+        }
+    }
+
+    fn put_spare(&self, spare: Option<(PathBuf, Arc<dyn DiskFile>)>) {
+        let mut papers = self.lock();
+        papers.spare = match spare {
+            Some((path, file)) => Spare::Ready(path, file),
+            None => Spare::None,
+        };
+        drop(papers);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().expect("nobody panics at the desk")
+    }
+}
+
+/// The janitor's thread.
+#[derive(Debug)]
+pub(crate) struct Janitor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) frontier: FrontierFile,
+}
+
+impl Janitor {
+    /// Runs until the desk is closed and empty, or the disk fails.
+    pub(crate) fn run(mut self) {
+        loop {
+            let done = match self.desk.next() {
+                Work::Spare => {
+                    self.make_spare();
+                    Ok(())
+                }
+                Work::Frontier(frontier) => self.frontier.write(frontier),
+                Work::Task(task) => self.do_task(task),
+                Work::Close => return,
+            };
+            if let Err(error) = done {
+                self.shared.fail(error);
+                return;
+            }
+        }
+    }
+
+    fn make_spare(&self) {
+        let path = self.shared.config.dir.join("spare.tmp");
+        let made = self.shared.disk.create(&path).and_then(|file| {
+            file.allocate(self.shared.config.segment_bytes_max)?;
+            file.sync_all()?;
+            Ok(file)
+        });
+        if let Err(error) = &made {
+            tracing::warn!(%error, path = %path.display(), "no spare segment could be made");
+        }
+        self.desk.put_spare(made.ok().map(|file| (path, file)));
+    }
+
+    fn do_task(&self, task: Task) -> Result<(), LogError> {
+        let dir = &self.shared.config.dir;
+        match task {
+            Task::Shorten { file, len } => file
+                .set_len(len)
+                .and_then(|()| file.sync_all())
+                .map_err(LogError::io("shorten a segment in", dir)),
+            Task::Unlink(segment) => {
+                tracing::debug!(segment = segment.seq, "a purged segment is removed");
+                crate::files::unlink(&*self.shared.disk, dir, &segment.path)
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The log in memory: one mutex around everything that callers, readers and the writer share.
+//!
+//! ```text
+//!   callers --> [state, tail, queue] --> writer --> disk
+//!   readers --> [tail | segments]   <-- places of what is written
+//! ```
+//! The state, the leaders and the tail are those of the log as its callers see it: ahead of the disk by
+//! what is in the queue. The segments know what is written. An entry is in the tail until it is written.
+//!
+//! The writer sleeps in three ways, and is woken only when it must be: `Busy` is never woken, it looks at
+//! the queue when it is done; `Soon` (the log was used a moment ago) wakes by itself for what nobody waits
+//! for; `Idle` is woken for anything.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::Waker;
+
+use crate::config::LogConfig;
+use crate::disk::Disk;
+use crate::error::{Failure, LogError};
+use crate::leaders::Leaders;
+use crate::meters::Meters;
+use crate::queue::{Change, Op};
+use crate::segments::Segments;
+use crate::state::State;
+use crate::tail::Tail;
+use crate::types::LogIdParts;
+
+/// What the handles, the writer and the janitor of one log share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: LogConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) uuid: u128,
+    pub(crate) meters: Meters,
+    inner: Mutex<Inner>,
+    work: Condvar,
+}
+
+/// What the mutex guards.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) state: State,
+    pub(crate) leaders: Leaders,
+    pub(crate) tail: Tail,
+    pub(crate) segments: Segments,
+    /// Entries before this index are written, as they are now.
+    pub(crate) written_next: u64,
+    /// Counts truncations: an append from before one says nothing about what is written after it.
+    pub(crate) era: u64,
+    pub(crate) durable_lsn: u64,
+    pub(crate) failed: Option<Arc<Failure>>,
+    /// The last id saved as committed; written with the next frame at whose end it is in the log.
+    pub(crate) committed_due: Option<LogIdParts>,
+    /// What `read_committed` answers.
+    pub(crate) committed: Option<LogIdParts>,
+    queue: VecDeque<Op>,
+    queue_bytes: usize,
+    urgent: usize,
+    writer: Sleep,
+    closing: bool,
+    room_wakers: Vec<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    Busy,
+    Soon,
+    Idle,
+}
+
+/// What the writer is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Commit the ops it was given.
+    Commit,
+    /// Nothing came for `idle_after`.
+    Idle,
+    /// Nothing will come any more.
+    Close,
+    /// The log has failed.
+    Failed,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: LogConfig,
+        disk: Arc<dyn Disk>,
+        recovered: &mut crate::recovery::Recovered,
+    ) -> Self {
+        let state = recovered.state;
+        let next = state.next_index().unwrap_or(0);
+        let inner = Inner {
+            state,
+            leaders: std::mem::take(&mut recovered.leaders),
+            tail: Tail::new(next),
+            segments: std::mem::take(&mut recovered.segments),
+            written_next: next,
+            era: 0,
+            durable_lsn: recovered.info.end_lsn,
+            failed: None,
+            committed_due: None,
+            committed: state.committed,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            urgent: 0,
+            writer: Sleep::Busy,
+            closing: false,
+            room_wakers: Vec::new(),
+        };
+        let meters = Meters::new();
+        meters.written_lsn.store(inner.durable_lsn, std::sync::atomic::Ordering::Relaxed);
+        let uuid = recovered.identity.wal_uuid;
+        Self { config, disk, uuid, meters, inner: Mutex::new(inner), work: Condvar::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nobody panics while holding the log")
+    }
+
+    /// Leaves the changes for the writer, and wakes it if it would not look by itself soon enough.
+    pub(crate) fn enqueue(&self, mut inner: MutexGuard<'_, Inner>, op: Op) {
+        inner.push(op);
+        self.wake_writer(inner);
+    }
+
+    /// Wakes the writer if there is something that it would not notice by itself.
+    pub(crate) fn wake_writer(&self, mut inner: MutexGuard<'_, Inner>) {
+        let wake = match inner.writer {
+            Sleep::Busy => false,
+            Sleep::Soon => inner.urgent > 0 || inner.closing || inner.failed.is_some(),
+            Sleep::Idle => inner.has_work() || inner.closing || inner.failed.is_some(),
+        };
+        if wake {
+            // Whoever comes next need not wake it again.
+            inner.writer = Sleep::Busy;
+            drop(inner);
+            self.work.notify_one();
+        }
+    }
+
+    /// For the writer: waits for something to do. Ops to commit are put into `ops`, which is empty.
+    /// `rested` says that the last answer was `Idle`.
+    pub(crate) fn next(&self, ops: &mut VecDeque<Op>, rested: bool) -> Next {
+        let mut inner = self.lock();
+        let mut timed_out = false;
+        loop {
+            inner.writer = Sleep::Busy;
+            if inner.failed.is_some() {
+                return Next::Failed;
+            }
+            let flush = inner.closing || timed_out;
+            if inner.urgent > 0 || (flush && inner.has_work()) {
+                inner.take(ops, usize::try_from(self.config.batch_bytes_max).unwrap_or(usize::MAX));
+                return Next::Commit;
+            }
+            if inner.closing {
+                return Next::Close;
+            }
+            if timed_out {
+                return Next::Idle;
+            }
+            if rested && !inner.has_work() {
+                inner.writer = Sleep::Idle;
+                inner = self.work.wait(inner).expect("nobody panics while holding the log");
+            } else {
+                inner.writer = Sleep::Soon;
+                let waited = self.work.wait_timeout(inner, self.config.idle_after);
+                let (woken, timeout) = waited.expect("nobody panics while holding the log");
+                inner = woken;
+                timed_out = timeout.timed_out();
+            }
+        }
+    }
+
+    /// The log has failed. The first failure stays, everyone who waits and everyone who comes is told it.
+    pub(crate) fn fail(&self, error: LogError) -> Arc<Failure> {
+        let mut inner = self.lock();
+        if let Some(first) = &inner.failed {
+            return Arc::clone(first);
+        }
+        let failure = Arc::new(failure(error, inner.durable_lsn));
+        inner.failed = Some(Arc::clone(&failure));
+        let mut waiting = inner.drain();
+        let wakers = std::mem::take(&mut inner.room_wakers);
+        self.meters.failed.set(1.0);
+        self.wake_writer(inner);
+        tracing::error!(%failure, "the log has failed; it takes nothing any more");
+        complete(&mut waiting, &Err(Arc::clone(&failure)));
+        wakers.into_iter().for_each(Waker::wake);
+        crate::files::mark_failed(&*self.disk, &self.config.dir, &failure.to_string());
+        failure
+    }
+
+    /// No more ops are taken; the writer ends once everything is durable.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closing = true;
+        self.wake_writer(inner);
+    }
+}
+
+impl Inner {
+    /// Refuses everything once the log has failed or is closed.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        match &self.failed {
+            Some(failure) => Err(LogError::Failed(Arc::clone(failure))),
+            None if self.closing => Err(LogError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn push(&mut self, op: Op) {
+        self.queue_bytes += op.weight();
+        self.urgent += usize::from(op.is_urgent());
+        self.queue.push_back(op);
+    }
+
+    pub(crate) fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
+        if !self.room_wakers.iter().any(|known| known.will_wake(waker)) {
+            self.room_wakers.push(waker.clone());
+        }
+    }
+
+    /// A commit has ended: its bytes are no longer waiting. Who waited for room is to be woken.
+    pub(crate) fn give_back(&mut self, bytes: usize, queue_bytes_max: u64) -> Vec<Waker> {
+        self.queue_bytes -= bytes;
+        let has_room = crate::disk::u64_len(self.queue_bytes) < queue_bytes_max;
+        if has_room { std::mem::take(&mut self.room_wakers) } else { Vec::new() }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || self.committed_due.is_some_and(|id| self.is_in_log(id.index))
+    }
+
+    fn is_in_log(&self, index: u64) -> bool {
+        self.state.last.is_some_and(|last| index <= last.index)
+    }
+
+    /// Moves ops for one commit into `ops`: all, or as many as fit `bytes_max`, but at least one.
+    fn take(&mut self, ops: &mut VecDeque<Op>, bytes_max: usize) {
+        if self.queue_bytes <= bytes_max {
+            std::mem::swap(&mut self.queue, ops);
+            self.urgent = 0;
+        } else {
+            let mut bytes = 0;
+            while let Some(op) = self.queue.front()
+                && (bytes == 0 || bytes + op.weight() <= bytes_max)
+            {
+                bytes += op.weight();
+                self.urgent -= usize::from(op.is_urgent());
+                ops.extend(self.queue.pop_front());
+            }
+        }
+        // At the end of all ops the stream is where the callers are: then it is known to hold the id.
+        if self.queue.is_empty()
+            && let Some(id) = self.committed_due.filter(|id| self.is_in_log(id.index))
+        {
+            self.committed_due = None;
+            let op = Op::new(Change::Committed(id), None);
+            self.queue_bytes += op.weight();
+            ops.push_back(op);
+        }
+    }
+
+    fn drain(&mut self) -> VecDeque<Op> {
+        self.urgent = 0;
+        // What the writer has already taken stays charged: it gives that back itself.
+        self.queue_bytes -= self.queue.iter().map(Op::weight).sum::<usize>();
+        std::mem::take(&mut self.queue)
+    }
+}
+
+/// Tells everyone who waits, the newest first: for a watermark the older ones are then nothing new.
+pub(crate) fn complete(ops: &mut VecDeque<Op>, result: &Result<(), Arc<Failure>>) {
+    for op in ops.iter_mut().rev() {
+        op.complete(result.clone().map_err(LogError::Failed));
+    }
+}
+
+fn failure(error: LogError, durable_lsn: u64) -> Failure {
+    match error {
+        LogError::Io { op, path, source } => {
+            Failure { op, path, durable_lsn, kind: source.kind(), message: source.to_string() }
+        }
+        other => Failure {
+            op: "write the log in",
+            path: std::path::PathBuf::new(),
+            durable_lsn,
+            kind: std::io::ErrorKind::Other,
+            message: other.to_string(),
+        },
+    }
+}
