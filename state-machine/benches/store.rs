@@ -20,6 +20,10 @@ use raftmap_state_machine::{
     Command, LocalIdentity, LogId, StateMachine, Store, StoreConfig, TypeConfig,
 };
 
+/// The node's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type RaftEntry = <TypeConfig as openraft::RaftTypeConfig>::Entry;
 
 const KEY_BYTES: usize = 16;
@@ -50,6 +54,9 @@ fn main() {
     }
     if is_wanted("overwrites") {
         run("overwrites, groups of 256", puts, puts / 10, 256, value_bytes);
+    }
+    if is_wanted("bare fjall") {
+        bare(puts, value_bytes);
     }
     if is_wanted("gets") {
         reads(puts.min(200_000), value_bytes);
@@ -85,6 +92,35 @@ fn run(name: &str, puts: u64, keys: u64, group: usize, value_bytes: usize) {
     );
     drop(machine);
     store.close().expect("a close");
+}
+
+/// The same keys and values into the engine alone, in batches of 256: what there is to be had.
+fn bare(puts: u64, value_bytes: usize) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let db = fjall::Database::builder(dir.path()).worker_threads(2).open().expect("a database");
+    let options = || fjall::KeyspaceCreateOptions::default().max_memtable_size(64 << 20);
+    let keyspace = db.keyspace("bare", options).expect("a keyspace");
+    let mut random = Random(7);
+    let work: Vec<_> = (0..puts).map(|n| (key(n), random.value(value_bytes))).collect();
+    let (cpu, written, begun) = (cpu(), written(), Instant::now());
+    for chunk in work.chunks(256) {
+        let mut batch = db.batch();
+        for (key, value) in chunk {
+            batch.insert(&keyspace, &key[..], &value[..]);
+        }
+        batch.commit().expect("a commit");
+    }
+    let took = begun.elapsed();
+    let used = self::cpu() - cpu;
+    db.persist(fjall::PersistMode::SyncAll).expect("a sync");
+    println!(
+        "{:<26}{:>11.0}{:>16}{:>12.2}{:>14.0}",
+        "bare fjall, batches of 256",
+        as_f64(puts) / took.as_secs_f64(),
+        "",
+        used.as_secs_f64() / as_f64(puts) * 1e5,
+        as_f64(self::written() - written) / as_f64(puts),
+    );
 }
 
 /// Reads every key once from the cold tier, then from the hot one.
@@ -143,10 +179,7 @@ fn entries(
     (0..count)
         .map(|n| {
             let nth = if count == keys { n } else { random.next() % keys };
-            let value: Vec<u8> = (0..value_bytes.div_ceil(8))
-                .flat_map(|_| random.next().to_le_bytes())
-                .take(value_bytes)
-                .collect();
+            let value = random.value(value_bytes);
             let put = Put {
                 key: Bytes::copy_from_slice(&key(nth)),
                 value: Bytes::from(value),
@@ -171,6 +204,11 @@ fn key(n: u64) -> [u8; KEY_BYTES] {
 struct Random(u64);
 
 impl Random {
+    fn value(&mut self, bytes: usize) -> Vec<u8> {
+        let words = (0..bytes.div_ceil(8)).flat_map(|_| self.next().to_le_bytes());
+        words.take(bytes).collect()
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
