@@ -45,6 +45,8 @@ pub(crate) struct Conn {
     replies: AtomicU32,
     /// When one of them moved last.
     reply_moved: AtomicU64,
+    /// A peer has spoken on it.
+    peer: AtomicBool,
     /// Accepted beyond the bound for clients.
     pub(crate) surplus: bool,
 }
@@ -71,6 +73,7 @@ impl Conn {
             stalled_since: AtomicU64::new(0),
             replies: AtomicU32::new(0),
             reply_moved: AtomicU64::new(0),
+            peer: AtomicBool::new(false),
             surplus,
         })
     }
@@ -80,6 +83,16 @@ impl Conn {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    /// A peer speaks on it.
+    pub(crate) fn note_peer(&self) {
+        self.peer.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a peer has spoken on it.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.peer.load(Ordering::Relaxed)
     }
 
     /// How often a connection is to be looked at.

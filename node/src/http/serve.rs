@@ -8,7 +8,7 @@
 //!
 //! Both versions of HTTP are spoken on one port: HTTP/2 with prior knowledge, else HTTP/1.1. When
 //! the order to stop comes, nothing more is accepted, what is under way may end, and what has not
-//! ended after [`Limits::drain`] is dropped.
+//! ended after [`Limits::drain`] is dropped. Peers are served until the last client is, and no longer.
 
 use std::convert::Infallible;
 use std::io;
@@ -63,6 +63,28 @@ enum Order {
     Drop,
 }
 
+/// A connection's ear for orders. While it holds `drain` it is waited for.
+struct Orders {
+    drain: Option<watch::Receiver<Order>>,
+    drop: watch::Receiver<Order>,
+}
+
+impl Orders {
+    async fn next(&mut self) -> Order {
+        let drained = async {
+            match &mut self.drain {
+                Some(drain) => drain.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.drop.changed() => Order::Drop,
+            ordered = drained => if ordered.is_ok() { Order::Drain } else { Order::Drop },
+        }
+    }
+}
+
 /// Serves clients with `front` and peers with `peers` on `listener` until `stopping` holds true,
 /// then until what is under way has ended, at most [`Limits::drain`] longer.
 ///
@@ -83,7 +105,8 @@ pub async fn serve(
         open: AtomicUsize::new(0),
         figures: Connections::new(),
     });
-    let (orders, order) = watch::channel(Order::Run);
+    let (drains, drain_order) = watch::channel(Order::Run);
+    let (drops, drop_order) = watch::channel(Order::Run);
     let mut stop = pin!(async move { stopping.wait_for(|stop| *stop).await.map(drop) });
     loop {
         let accepted = tokio::select! {
@@ -91,18 +114,21 @@ pub async fn serve(
             _ = &mut stop => break,
         };
         match accepted {
-            Ok((socket, _)) => server.admit(socket, &order),
+            Ok((socket, _)) => {
+                let drain = Some(drain_order.clone());
+                server.admit(socket, Orders { drain, drop: drop_order.clone() });
+            }
             Err(error) => wait_out(&error).await,
         }
     }
     drop(listener);
-    drop(order);
-    let _ = orders.send(Order::Drain);
-    if timeout(drain, orders.closed()).await.is_err() {
-        tracing::info!(connections = orders.receiver_count(), "dropping what is still under way");
-        let _ = orders.send(Order::Drop);
-        orders.closed().await;
+    drop((drain_order, drop_order));
+    let _ = drains.send(Order::Drain);
+    if timeout(drain, drains.closed()).await.is_err() {
+        tracing::info!(connections = drains.receiver_count(), "dropping what is still under way");
     }
+    let _ = drops.send(Order::Drop);
+    drops.closed().await;
 }
 
 /// An accept that failed concerns one connection, or the whole process for a while.
@@ -143,7 +169,7 @@ struct Server {
 }
 
 impl Server {
-    fn admit(self: &Arc<Self>, socket: TcpStream, order: &watch::Receiver<Order>) {
+    fn admit(self: &Arc<Self>, socket: TcpStream, orders: Orders) {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let open = Open(self.clone());
         self.figures.open.increment(1);
@@ -154,11 +180,11 @@ impl Server {
         }
         self.figures.accepted.increment(1);
         let conn = Conn::new(before >= most);
-        let (server, order) = (self.clone(), order.clone());
+        let server = self.clone();
         tokio::spawn(async move {
             // A socket that cannot be set up is gone; its first read will tell.
             let _ = socket.set_nodelay(true);
-            server.run(socket, conn, order).await;
+            server.run(socket, conn, orders).await;
             drop(open);
         });
     }
@@ -168,7 +194,7 @@ impl Server {
         self: &Arc<Self>,
         socket: TcpStream,
         conn: Arc<Conn>,
-        mut order: watch::Receiver<Order>,
+        mut orders: Orders,
     ) {
         let io = TokioIo::new(Watched::new(socket, conn.clone()));
         let service = service_fn(|request| {
@@ -197,14 +223,17 @@ impl Server {
                         return;
                     }
                 },
-                changed = order.changed() => {
-                    let now = if changed.is_ok() { *order.borrow_and_update() } else { Order::Drop };
-                    match now {
-                        Order::Run => {}
-                        Order::Drain => connection.as_mut().graceful_shutdown(),
-                        Order::Drop => return,
+                order = orders.next() => match order {
+                    Order::Run => {}
+                    Order::Drain => {
+                        connection.as_mut().graceful_shutdown();
+                        // What peers send has no end, and clients may wait for what it brings.
+                        if conn.is_peer() {
+                            orders.drain = None;
+                        }
                     }
-                }
+                    Order::Drop => return,
+                },
             }
         }
     }
@@ -218,6 +247,7 @@ impl Server {
         Ok(match (of_peer, &self.front, &self.peers) {
             (false, Some(front), _) => front.answer(request, conn).await,
             (true, _, Some(peers)) => {
+                conn.note_peer();
                 let held = Held::by_peer(conn.begin());
                 let Ok(response) = peers.call(request).await;
                 response.map(|body| Body::peer(body).holding(held))
