@@ -190,12 +190,7 @@ impl Server {
     }
 
     /// One connection, from its first byte to its last.
-    async fn run(
-        self: &Arc<Self>,
-        socket: TcpStream,
-        conn: Arc<Conn>,
-        mut orders: Orders,
-    ) {
+    async fn run(self: &Arc<Self>, socket: TcpStream, conn: Arc<Conn>, mut orders: Orders) {
         let io = TokioIo::new(Watched::new(socket, conn.clone()));
         let service = service_fn(|request| {
             // A stream of HTTP/2 is a task of its own.
