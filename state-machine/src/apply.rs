@@ -35,7 +35,7 @@ use crate::types::LogId;
 pub const SUPERSEDED_BYTES_MAX: u64 = 256 << 20;
 
 /// The room that a group takes at first for its keys and small rows.
-const ARENA_BYTES: usize = 4096;
+const ARENA_BYTES: usize = 8192;
 
 /// One apply group: evaluates commands in order over an overlay of `base`, and never fails for bad input.
 pub struct Group<'a, R: Rows> {

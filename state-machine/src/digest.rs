@@ -16,8 +16,12 @@ use crate::meta::Meta;
 use crate::rows::Rows;
 use crate::schema::{self, table};
 
-/// Rows up to this length are hashed in one piece on the stack.
+/// Rows up to this length are hashed in one piece on the stack: beyond it the streaming state costs less than the copy.
 const PIECE_BYTES: usize = 1024;
+/// Most changes, deadlines and small records fit in this.
+const SMALL_PIECE_BYTES: usize = 128;
+/// And most other records in this. A piece is cleared before it is filled, so its size is a cost.
+const MIDDLE_PIECE_BYTES: usize = 384;
 
 /// The hash of all replicated rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,20 +84,26 @@ pub fn row_hash(key: &[u8], row: &[u8]) -> u128 {
 
 /// XXH3-128 of the parts one after another.
 fn hash(parts: &[&[u8]]) -> u128 {
-    let total: usize = parts.iter().map(|part| part.len()).sum();
-    if total <= PIECE_BYTES {
-        // The streaming state costs more than a short copy.
-        let mut piece = [0u8; PIECE_BYTES];
-        let mut at = 0;
-        for part in parts {
-            piece[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
+    match parts.iter().map(|part| part.len()).sum() {
+        0..=SMALL_PIECE_BYTES => hash_piece::<SMALL_PIECE_BYTES>(parts),
+        0..=MIDDLE_PIECE_BYTES => hash_piece::<MIDDLE_PIECE_BYTES>(parts),
+        0..=PIECE_BYTES => hash_piece::<PIECE_BYTES>(parts),
+        _ => {
+            let mut state = Xxh3::new();
+            parts.iter().for_each(|part| state.update(part));
+            state.digest128()
         }
-        return xxh3_128(&piece[..total]);
     }
-    let mut state = Xxh3::new();
-    parts.iter().for_each(|part| state.update(part));
-    state.digest128()
+}
+
+fn hash_piece<const BYTES: usize>(parts: &[&[u8]]) -> u128 {
+    let mut piece = [0u8; BYTES];
+    let mut total = 0;
+    for part in parts {
+        piece[total..total + part.len()].copy_from_slice(part);
+        total += part.len();
+    }
+    xxh3_128(&piece[..total])
 }
 
 #[cfg(test)]
@@ -102,7 +112,9 @@ mod tests {
 
     #[test]
     fn the_hash_does_not_depend_on_the_piece() {
-        for length in [0, 1, PIECE_BYTES - 20, PIECE_BYTES, PIECE_BYTES * 3] {
+        let around = |bytes: usize| bytes - 20..bytes + 20;
+        let pieces = [SMALL_PIECE_BYTES, MIDDLE_PIECE_BYTES, PIECE_BYTES, PIECE_BYTES * 3];
+        for length in [0, 1].into_iter().chain(pieces.into_iter().flat_map(around)) {
             let row = vec![7u8; length];
             let whole = [&3u64.to_le_bytes()[..], b"key", &row].concat();
             assert_eq!(row_hash(b"key", &row), xxh3_128(&whole));

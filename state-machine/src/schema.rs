@@ -48,6 +48,7 @@ pub const META_KEY: [u8; 1] = [table::META];
 const EPOCH_BYTES: usize = 5;
 /// Revision and sub.
 const STAMP_BYTES: usize = 12;
+const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
 const ESCAPED_END: [u8; 2] = [0x00, 0x01];
 const ESCAPED_PAST: [u8; 2] = [0x00, 0x02];
 
@@ -133,18 +134,20 @@ pub fn record_bounds(epoch: u32, range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
     (record_key(epoch, &range.start), to)
 }
 
-fn push_escaped(to: &mut Vec<u8>, key: &[u8]) {
-    for byte in key {
-        to.push(*byte);
-        if *byte == 0 {
-            to.push(0xFF);
+/// Appends the escaped `key` without its end.
+fn push_escaped(to: &mut BytesMut, key: &[u8]) {
+    // Zeros are rare: copy what lies between them.
+    for (place, piece) in key.split(|byte| *byte == 0).enumerate() {
+        if place > 0 {
+            to.extend_from_slice(&ESCAPED_ZERO);
         }
+        to.extend_from_slice(piece);
     }
 }
 
-fn escaped(table: u8, epoch: u32, key: &[u8], end: [u8; 2]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(EPOCH_BYTES + key.len() + 2 + STAMP_BYTES + 2);
-    to.extend_from_slice(&epoch_start(table, epoch));
+fn escaped(epoch: u32, key: &[u8], end: [u8; 2]) -> BytesMut {
+    let mut to = BytesMut::with_capacity(EPOCH_BYTES + key.len() + end.len() + STAMP_BYTES);
+    to.extend_from_slice(&epoch_start(table::HISTORY, epoch));
     push_escaped(&mut to, key);
     to.extend_from_slice(&end);
     to
@@ -153,22 +156,31 @@ fn escaped(table: u8, epoch: u32, key: &[u8], end: [u8; 2]) -> Vec<u8> {
 /// What every history row key of `key` begins with; less than those of every greater key.
 #[must_use]
 pub fn history_start(epoch: u32, key: &[u8]) -> Vec<u8> {
-    escaped(table::HISTORY, epoch, key, ESCAPED_END)
+    escaped(epoch, key, ESCAPED_END).into()
 }
 
 /// The bound behind every history row key of `key`.
 #[must_use]
 pub fn history_end(epoch: u32, key: &[u8]) -> Vec<u8> {
-    escaped(table::HISTORY, epoch, key, ESCAPED_PAST)
+    escaped(epoch, key, ESCAPED_PAST).into()
+}
+
+/// The key of the history row of the version that `key` got at `(revision, sub)`, appended to `to`.
+pub fn push_history_key(to: &mut BytesMut, epoch: u32, key: &[u8], revision: u64, sub: u32) {
+    to.reserve(EPOCH_BYTES + key.len() + ESCAPED_END.len() + STAMP_BYTES);
+    to.extend_from_slice(&epoch_start(table::HISTORY, epoch));
+    push_escaped(to, key);
+    to.extend_from_slice(&ESCAPED_END);
+    to.extend_from_slice(&revision.to_be_bytes());
+    to.extend_from_slice(&sub.to_be_bytes());
 }
 
 /// The key of the history row of the version that `key` got at `(revision, sub)`.
 #[must_use]
 pub fn history_key(epoch: u32, key: &[u8], revision: u64, sub: u32) -> Vec<u8> {
-    let mut row_key = history_start(epoch, key);
-    row_key.extend_from_slice(&revision.to_be_bytes());
-    row_key.extend_from_slice(&sub.to_be_bytes());
-    row_key
+    let mut row_key = BytesMut::new();
+    push_history_key(&mut row_key, epoch, key, revision, sub);
+    row_key.into()
 }
 
 /// The row keys of the history of `range`: from (inclusive) and to (exclusive).
@@ -218,10 +230,20 @@ pub fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
     Some(key)
 }
 
+/// The key of a deadline's row, appended to `to`.
+pub fn push_deadline_key(to: &mut BytesMut, epoch: u32, expires_ms: u64, key: &[u8]) {
+    to.reserve(EPOCH_BYTES + size_of::<u64>() + key.len());
+    to.extend_from_slice(&epoch_start(table::DEADLINES, epoch));
+    to.extend_from_slice(&expires_ms.to_be_bytes());
+    to.extend_from_slice(key);
+}
+
 /// The key of a deadline's row.
 #[must_use]
 pub fn deadline_key(epoch: u32, expires_ms: u64, key: &[u8]) -> Vec<u8> {
-    [&epoch_start(table::DEADLINES, epoch)[..], &expires_ms.to_be_bytes(), key].concat()
+    let mut row_key = BytesMut::new();
+    push_deadline_key(&mut row_key, epoch, expires_ms, key);
+    row_key.into()
 }
 
 /// A deadline row's key behind its epoch: what low marks are made of.

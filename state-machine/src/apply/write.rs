@@ -196,12 +196,14 @@ impl<R: Rows> Group<'_, R> {
     /// Moves the version that ends at `stamp` into the history.
     fn supersede(&mut self, stamp: Stamp, key: &[u8], found: &Found) {
         let old = &found.record;
-        let row_key = schema::history_key(self.meta.epoch, key, old.mod_revision, old.mod_sub);
+        let (revision, sub) = (old.mod_revision, old.mod_sub);
+        schema::push_history_key(&mut self.arena, self.meta.epoch, key, revision, sub);
+        let row_key = self.arena.split().freeze();
         let row = record::history_row(stamp.revision, stamp.sub, &found.row);
         self.meta.bytes -= length(old.value.len());
         self.superseded += length(row.len());
         self.bytes += length(row_key.len() + row.len());
-        self.history.push((row_key.into(), row));
+        self.history.push((row_key, row));
     }
 
     /// Keeps the deadline rows in step with the record, and the digest with them.
@@ -211,13 +213,15 @@ impl<R: Rows> Group<'_, R> {
         }
         let epoch = self.meta.epoch;
         if let Some(expires_ms) = from_ms {
-            let row_key = Bytes::from(schema::deadline_key(epoch, expires_ms, key));
+            schema::push_deadline_key(&mut self.arena, epoch, expires_ms, key);
+            let row_key = self.arena.split().freeze();
             self.meta.deadlines -= 1;
             self.meta.digest.remove_record(&row_key, &[]);
             self.overlay.set(row_key, Some(Bytes::new()), None);
         }
         if let Some(expires_ms) = to_ms {
-            let row_key = Bytes::from(schema::deadline_key(epoch, expires_ms, key));
+            schema::push_deadline_key(&mut self.arena, epoch, expires_ms, key);
+            let row_key = self.arena.split().freeze();
             self.meta.deadlines += 1;
             self.meta.digest.add_record(&row_key, &[]);
             self.bytes += length(row_key.len());
