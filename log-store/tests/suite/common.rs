@@ -1,6 +1,6 @@
 //! What the tests of the log share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -104,8 +104,4 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "wal");
     disk.files().into_keys().filter(is_segment).collect()
-}
-
-pub(crate) fn path(name: &str) -> PathBuf {
-    Path::new(DIR).join(name)
 }
