@@ -7,6 +7,12 @@
 //! One line per run: puts a second by the wall and per CPU second of the apply thread, CPU of the
 //! whole process, and bytes written to disk per put (the kernel's count, everything synced at the end).
 
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock and prints"
+)]
+
 use std::fs;
 use std::time::{Duration, Instant};
 

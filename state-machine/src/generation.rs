@@ -106,6 +106,9 @@ pub(crate) enum Reach {
     Durable,
 }
 
+/// Adds a row to an ingestion.
+pub(crate) type AddRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
 /// An open generation. Shared by the Views that read it; see the module's text.
 pub(crate) struct Generation {
     number: u64,
@@ -212,7 +215,7 @@ impl Generation {
     /// are durable when this returns.
     pub(crate) fn ingest<T, E: From<StoreError>>(
         &self,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>) -> Result<T, E>,
+        fill: impl FnOnce(&mut AddRow<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut ingestion =
             self.engine().keyspace.start_ingestion().map_err(engine_error("begin ingestion"))?;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::durable::{self, UNFINISHED};
 use crate::error::StoreError;
-use crate::generation::{Generation, Reach};
+use crate::generation::{AddRow, Generation, Reach};
 use crate::local::Swept;
 use crate::meta::Meta;
 use crate::raft::SnapshotData;
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
 /// deletes its directory.
 #[derive(Debug)]
 pub struct PreparedGeneration {
-    inner: Option<(Arc<Generation>, Meta)>,
+    inner: Option<Box<(Arc<Generation>, Meta)>>,
 }
 
 impl PreparedGeneration {
@@ -231,19 +231,19 @@ impl PreparedGeneration {
     }
 
     pub(crate) fn into_parts(mut self) -> (Arc<Generation>, Meta) {
-        self.inner.take().expect("taken only here")
+        *self.inner.take().expect("taken only here")
     }
 
     fn meta(&self) -> &Meta {
-        let (_, meta) = self.inner.as_ref().expect("taken only by into_parts");
+        let (_, meta) = &**self.inner.as_ref().expect("taken only by into_parts");
         meta
     }
 }
 
 impl Drop for PreparedGeneration {
     fn drop(&mut self) {
-        if let Some((generation, _)) = &self.inner {
-            generation.retire();
+        if let Some(prepared) = &self.inner {
+            prepared.0.retire();
         }
     }
 }
@@ -261,7 +261,7 @@ pub(crate) fn prepare_from(
 fn prepare(shared: &Arc<Shared>, path: &Path) -> Result<PreparedGeneration, SnapshotError> {
     let generation = shared.create_generation()?;
     let filled = fill(shared, &generation, path).inspect_err(|_| generation.retire())?;
-    Ok(PreparedGeneration { inner: Some((generation, filled)) })
+    Ok(PreparedGeneration { inner: Some(Box::new((generation, filled))) })
 }
 
 fn fill(shared: &Shared, generation: &Generation, path: &Path) -> Result<Meta, SnapshotError> {
@@ -289,10 +289,7 @@ fn fill(shared: &Shared, generation: &Generation, path: &Path) -> Result<Meta, S
 }
 
 /// Writes the rows; gives the number of records among them.
-fn ingest(
-    reader: &mut Reader<'_>,
-    write: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<u64, SnapshotError> {
+fn ingest(reader: &mut Reader<'_>, write: &mut AddRow<'_>) -> Result<u64, SnapshotError> {
     let mut records = 0;
     let mut last = Vec::new();
     while let Some(part) = reader.next()? {

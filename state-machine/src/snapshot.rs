@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -251,15 +251,14 @@ impl Drop for Kept {
 }
 
 /// The newest snapshot file.
-#[derive(Debug)]
 pub(crate) struct Shelf {
     newest: Mutex<Option<KeptFile>>,
     writing: Mutex<()>,
     nth: AtomicU64,
     /// Entries that a file may lie behind the state and still be sent.
     reuse_entries_max: u64,
-    /// The log is purged up to here: a snapshot below is of no use to anyone.
-    purged: AtomicU64,
+    /// Up to where the log is purged: a snapshot below is of no use to anyone.
+    purged: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 #[derive(Debug)]
@@ -275,21 +274,22 @@ impl Shelf {
             writing: Mutex::new(()),
             nth: AtomicU64::new(0),
             reuse_entries_max,
-            purged: AtomicU64::new(0),
+            purged: OnceLock::new(),
         }
     }
 
-    /// The log begins behind `index` now.
-    pub(crate) fn purged(&self, index: u64) {
-        self.purged.fetch_max(index, Ordering::Relaxed);
+    /// Where to ask up to which index the log is purged.
+    pub(crate) fn follow_log(&self, purged: Box<dyn Fn() -> u64 + Send + Sync>) {
+        let _ = self.purged.set(purged);
     }
 
     /// The newest file, if the log still continues it and it is not far behind `applied`.
     fn fresh(&self, applied: Option<LogId>) -> Option<SnapshotFile> {
+        let purged = self.purged.get().map_or(0, |purged| purged());
         self.taken(|at| {
             applied.is_some_and(|applied| {
                 applied.index.saturating_sub(at.index) <= self.reuse_entries_max
-                    && at.index >= self.purged.load(Ordering::Relaxed)
+                    && at.index >= purged
             })
         })
     }

@@ -354,7 +354,7 @@ impl Head {
         let zero = bytes.get_u16_le();
         let raw_len = bounded(bytes.get_u32_le(), FRAME_BYTES_MAX)?;
         let stored_len = bounded(bytes.get_u32_le(), FRAME_BYTES_MAX)?;
-        let hash = Hash::try_from(bytes).map_err(|_| refused("frame head is short"))?;
+        let hash = Hash::try_from(bytes).map_err(|_wrong_length| refused("frame head is short"))?;
         let known = matches!(
             (kind, codec),
             (KIND_CHUNK, CODEC_NONE | CODEC_LZ4) | (KIND_FOOTER, CODEC_NONE)

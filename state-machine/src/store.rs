@@ -273,9 +273,10 @@ impl Store {
         self.shared.checkpoint()
     }
 
-    /// Says that the log is purged up to `index`: snapshot files below are not sent any more.
-    pub fn purged(&self, index: u64) {
-        self.shared.shelf.purged(index);
+    /// Says where to ask up to which index the log is purged: a snapshot file below that is not sent again, because
+    /// no log continues it. Asked before each transfer; only the first call counts.
+    pub fn follow_log(&self, purged: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.shared.shelf.follow_log(Box::new(purged));
     }
 
     /// How the store was found when it was opened.

@@ -195,7 +195,7 @@ fn a_file_below_the_purged_log_is_not_sent_again() {
     let first = node.frozen().write_file().unwrap();
     node.apply([put("a", "1")]);
 
-    node.store.purged(last + 1);
+    node.store.follow_log(move || last + 1);
 
     assert_ne!(node.frozen().meta_parts(), *first.meta());
 }
