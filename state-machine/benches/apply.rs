@@ -84,7 +84,7 @@ fn groups(criterion: &mut Criterion) {
     }
     let one = vec![put(1, Deadline::None); usize::try_from(GROUP).unwrap()];
     group.bench_function("one key", |bencher| {
-        bencher.iter(|| apply(&Nothing, Meta::default(), &one))
+        bencher.iter(|| apply(&Nothing, Meta::default(), &one));
     });
     group.finish();
 }

@@ -84,16 +84,19 @@ pub fn row_hash(key: &[u8], row: &[u8]) -> u128 {
 
 /// XXH3-128 of the parts one after another.
 fn hash(parts: &[&[u8]]) -> u128 {
-    match parts.iter().map(|part| part.len()).sum() {
-        0..=SMALL_PIECE_BYTES => hash_piece::<SMALL_PIECE_BYTES>(parts),
-        0..=MIDDLE_PIECE_BYTES => hash_piece::<MIDDLE_PIECE_BYTES>(parts),
-        0..=PIECE_BYTES => hash_piece::<PIECE_BYTES>(parts),
-        _ => {
-            let mut state = Xxh3::new();
-            parts.iter().for_each(|part| state.update(part));
-            state.digest128()
-        }
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    if total <= SMALL_PIECE_BYTES {
+        return hash_piece::<SMALL_PIECE_BYTES>(parts);
     }
+    if total <= MIDDLE_PIECE_BYTES {
+        return hash_piece::<MIDDLE_PIECE_BYTES>(parts);
+    }
+    if total <= PIECE_BYTES {
+        return hash_piece::<PIECE_BYTES>(parts);
+    }
+    let mut state = Xxh3::new();
+    parts.iter().for_each(|part| state.update(part));
+    state.digest128()
 }
 
 fn hash_piece<const BYTES: usize>(parts: &[&[u8]]) -> u128 {
