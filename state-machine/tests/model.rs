@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use raftmap_state_machine::changes;
 use raftmap_state_machine::command::{Command, Form, KeyRange, Op};
-use raftmap_state_machine::read::{ListQuery, Page};
+use raftmap_state_machine::read::{self, ListQuery, Page};
 use raftmap_state_machine::reply::Item;
 use raftmap_state_machine::settings::Settings;
 use world::World;
@@ -141,7 +141,7 @@ proptest! {
             let everything = items_at(keys, &KeyRange::all());
             for expected in &everything {
                 let key = &expected.key;
-                let found = raftmap_state_machine::read::get_at(&world.rows, &world.meta, key, *revision);
+                let found = read::get_at(&world.rows, &world.meta, key, *revision);
                 prop_assert_eq!(found.unwrap(), Some(expected.clone()));
             }
             let page = world.list(&ListQuery { at: Some(*revision), ..ListQuery::default() });
@@ -180,6 +180,28 @@ proptest! {
             followed.extend(events);
         }
         prop_assert_eq!(followed, model.events);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, fork: false, ..ProptestConfig::default() })]
+
+    #[test]
+    fn long_histories_and_large_groups_list_as_short_ones_do(
+        history in prop_oneof![world::ops::long_histories(), world::ops::large_groups()],
+        limit in 0u32..4,
+        reverse: bool,
+        separator in prop_oneof![Just(None), Just(Some(Bytes::from_static(b"/")))],
+    ) {
+        let (world, model) = run(Settings::default(), &history);
+        let query = ListQuery { limit, reverse, separator, ..ListQuery::default() };
+        check_lists(&world, &model, &query);
+        for (revision, keys) in &model.at {
+            for (key, entry) in keys {
+                let found = read::get_at(&world.rows, &world.meta, key, *revision).unwrap();
+                prop_assert_eq!(found, Some(item(key, entry, None)));
+            }
+        }
     }
 }
 

@@ -126,3 +126,25 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
 pub(crate) fn history(length: usize) -> impl Strategy<Value = Vec<(u64, Op)>> {
     vec((prop_oneof![3 => Just(0u64), 2 => 1u64..30], op()), 1..length)
 }
+
+/// Puts and deletes alone, over `keys`.
+fn plain_history(
+    keys: impl Strategy<Value = String>,
+    length: std::ops::Range<usize>,
+) -> impl Strategy<Value = Vec<(u64, Op)>> {
+    let op = (keys, any::<u8>(), 0u8..4).prop_map(|(key, value, kind)| {
+        if kind == 0 { super::delete(&key) } else { super::put(&key, &value.to_string()) }
+    });
+    vec((Just(0), op), length)
+}
+
+/// Many versions of few keys: histories are passed by seeks.
+pub(crate) fn long_histories() -> impl Strategy<Value = Vec<(u64, Op)>> {
+    plain_history(select(vec!["a", "b", "b\0"]).prop_map(str::to_owned), 60..120)
+}
+
+/// Many keys in few groups: groups are passed by seeks.
+pub(crate) fn large_groups() -> impl Strategy<Value = Vec<(u64, Op)>> {
+    let keys = (select(vec!["a/", "b/", "b/c/", "d"]), 0u8..30);
+    plain_history(keys.prop_map(|(group, n)| format!("{group}{n:02}")), 60..120)
+}
