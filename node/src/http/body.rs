@@ -26,8 +26,6 @@ enum Kind {
     Whole(Bytes),
     Pieces(Pieces),
     Peer(axum::body::Body),
-    /// Nothing is sent, but the head says how long it would be.
-    HeadOnly(u64),
 }
 
 /// Let go with the body.
@@ -67,10 +65,9 @@ impl Body {
         Body { kind: Kind::Peer(body), held: Held::default() }
     }
 
-    /// The same reply to a HEAD request.
+    /// The same reply to a HEAD request: nothing is sent.
     pub(crate) fn head_only(self) -> Self {
-        let length = self.size_hint().exact().unwrap_or(0);
-        Body { kind: Kind::HeadOnly(length), held: self.held }
+        Body { kind: Kind::Whole(Bytes::new()), held: self.held }
     }
 
     pub(crate) fn holding(mut self, held: Held) -> Self {
@@ -82,7 +79,7 @@ impl Body {
     pub(crate) fn len(&self) -> u64 {
         match &self.kind {
             Kind::Whole(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            Kind::Pieces(_) | Kind::Peer(_) | Kind::HeadOnly(_) => 0,
+            Kind::Pieces(_) | Kind::Peer(_) => 0,
         }
     }
 }
@@ -107,7 +104,6 @@ impl HttpBody for Body {
             Kind::Peer(body) => {
                 ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
             }
-            Kind::HeadOnly(_) => None,
         };
         Poll::Ready(piece)
     }
@@ -117,7 +113,6 @@ impl HttpBody for Body {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Pieces(_) => false,
             Kind::Peer(body) => body.is_end_stream(),
-            Kind::HeadOnly(_) => true,
         }
     }
 
@@ -126,7 +121,6 @@ impl HttpBody for Body {
             Kind::Whole(_) => SizeHint::with_exact(self.len()),
             Kind::Pieces(_) => SizeHint::default(),
             Kind::Peer(body) => body.size_hint(),
-            Kind::HeadOnly(length) => SizeHint::with_exact(*length),
         }
     }
 }

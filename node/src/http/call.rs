@@ -104,12 +104,28 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let broken = inner.is_syntax() || inner.is_eof() || path == ".";
-        let field = if broken { Cow::Borrowed("body") } else { Cow::Owned(path) };
-        ApiError::invalid(field, inner.to_string())
+        let detail = inner.to_string();
+        if inner.is_syntax() || inner.is_eof() {
+            return ApiError::invalid("body", detail);
+        }
+        let field = match (path.as_str(), member_in(&detail)) {
+            (".", None) => "body",
+            (".", Some(member)) => member,
+            (_, None) => &path,
+            (_, Some(member)) => &format!("{path}.{member}"),
+        };
+        ApiError::invalid(field.to_owned(), detail)
     })?;
     reader.end().map_err(|error| ApiError::invalid("body", error.to_string()))?;
     Ok(value)
+}
+
+/// The member that a complaint is about which has no place of its own yet: one given twice, or not
+/// at all.
+fn member_in(detail: &str) -> Option<&str> {
+    let quoted =
+        detail.strip_prefix("duplicate field `").or(detail.strip_prefix("missing field `"));
+    quoted?.split('`').next()
 }
 
 /// In every request lists stand directly in the outermost object and nowhere else. Looked at apart,
@@ -220,6 +236,9 @@ mod tests {
         assert!(from_json::<TxnRequest>(brackets.as_bytes()).is_ok());
         for (text, name) in [
             (r#"{"then":[]}"#, "then"),
+            (r#"{"success":[],"success":[]}"#, "success"),
+            (r#"{"compare":[{"key":"a","op":"=","value":1}]}"#, "compare[0].target"),
+            (r#"{"success":[{"get":{"key":"a","key":"b"}}]}"#, "success[0].get.key"),
             (r#"{"success":[{"put":{"key":"a","value":7}}]}"#, "success[0].put.value"),
             (
                 r#"{"success":[{"put":{"key":"a","value":"x","colour":1}}]}"#,
@@ -233,6 +252,7 @@ mod tests {
         ] {
             assert_eq!(field::<TxnRequest>(text), name, "{text}");
         }
+        assert_eq!(field::<InitRequest>("{}"), "members");
         assert_eq!(field::<InitRequest>(r#"{"members":[{"id":"1","addr":"a"}]}"#), "members[0].id");
         let deep = "[".repeat(100_000);
         assert_eq!(field::<TxnRequest>(&format!("{{\"compare\":{deep}")), "body");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use raftmap_client::api::cluster::{
-    InitRequest, LeaderReply, LeaderRequest, Member, MemberAdd, MemberRoleChange, Members,
-    NewMember, SnapshotReply,
+    InitRequest, LeaderReply, LeaderRequest, Member, MemberAdd, MemberRole, MemberRoleChange,
+    Members, NewMember, SnapshotReply,
 };
 
 use tokio::time::timeout;
@@ -41,9 +41,17 @@ pub(crate) async fn init(call: &mut Call<'_>) -> Result<Answer> {
             return Err(ApiError::invalid("members", format!("the id {id} twice")));
         }
     }
+    let voter = |(id, (addr, labels)): (&u64, &(String, BTreeMap<String, String>))| Member {
+        id: *id,
+        addr: addr.clone(),
+        role: MemberRole::Voter,
+        labels: labels.clone(),
+        matched_index: None,
+    };
+    let voters = by_id.iter().map(voter).collect();
     let formed = timeout(params.timeout(), formation::init(call.service, by_id)).await;
     formed.map_err(|_elapsed| ServiceError::Timeout)??;
-    Ok(membership(call.service.members(params.timeout()).await?))
+    Ok(membership(voters))
 }
 
 /// `GET /v1/cluster/members`.

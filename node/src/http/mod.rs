@@ -118,10 +118,9 @@ impl Front {
         };
         self.0.figures.count(route.figure(&head.method), answer.status());
         let held = Held::by_client(permit, conn.reply(), busy);
-        answer.into_response(|body| {
-            let body = if head.method == Method::HEAD { body.head_only() } else { body };
-            body.holding(held)
-        })
+        let head_only = head.method == Method::HEAD;
+        let answer = if head_only { answer.without_body() } else { answer };
+        answer.into_response(|body| body.holding(held))
     }
 
     async fn call(
