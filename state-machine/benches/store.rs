@@ -72,7 +72,7 @@ fn main() {
 /// Applies `puts` puts over `keys` keys in random order and prints a line.
 fn run(name: &str, puts: u64, keys: u64, group: usize, value_bytes: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (mut machine, store) = open(&dir);
+    let (mut machine, store) = open(&dir, 64 << 20);
     let mut random = Random(7);
     if keys < puts {
         let fill = entries(&mut random, 0, keys, keys, value_bytes);
@@ -132,12 +132,12 @@ fn bare(puts: u64, value_bytes: usize) {
 /// Reads every key once from the cold tier, then from the hot one.
 fn reads(keys: u64, value_bytes: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (mut machine, store) = open(&dir);
+    let (mut machine, store) = open(&dir, 256 << 20);
     let mut random = Random(9);
     apply(&mut machine, entries(&mut random, 0, keys, keys, value_bytes), 256);
     drop(machine);
     store.close().expect("a close");
-    let (machine, store) = open(&dir);
+    let (machine, store) = open(&dir, 256 << 20);
     let view = store.view();
     for name in ["cold gets", "hot gets"] {
         let begun = Instant::now();
@@ -154,9 +154,9 @@ fn reads(keys: u64, value_bytes: usize) {
     store.close().expect("a close");
 }
 
-fn open(dir: &tempfile::TempDir) -> (StateMachine, Store) {
+fn open(dir: &tempfile::TempDir, hot_bytes_max: u64) -> (StateMachine, Store) {
     let mut config = StoreConfig::new(dir.path());
-    config.hot_bytes_max = 256 << 20;
+    config.hot_bytes_max = hot_bytes_max;
     raftmap_state_machine::open(config, ID).expect("a store")
 }
 

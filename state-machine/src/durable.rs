@@ -31,13 +31,23 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 /// Creates `dir` with its parents, names included.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(dir).map_err(at("create directory", dir))?;
-    dir.parent().map_or(Ok(()), sync_dir)
+    sync_parent(dir)
+}
+
+/// Makes the name of `path` survive a power cut.
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    match path.parent() {
+        // A relative path of one name lies in the working directory.
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
 }
 
 /// Gives a finished, synced file its final name.
 pub(crate) fn publish(unfinished: &Path, name: &Path) -> Result<(), StoreError> {
     fs::rename(unfinished, name).map_err(at("rename file", name))?;
-    name.parent().map_or(Ok(()), sync_dir)
+    sync_parent(name)
 }
 
 /// Replaces the file `name` by `bytes`, durably when it returns.

@@ -159,7 +159,15 @@ impl Generation {
         reaper: &Reaper,
     ) -> Result<Arc<Self>, StoreError> {
         let dir = dir_of(store, number);
-        let engine = Engine::open(&dir, tuning, lock)?;
+        // The engine asserts on some damaged journals. Where panics abort, this line is the last one
+        // that the log shows, and says what was being opened.
+        tracing::info!(dir = %dir.display(), "opening the cold tier");
+        let engine = std::panic::catch_unwind(|| Engine::open(&dir, tuning, lock)).unwrap_or_else(
+            |_panic| {
+                let detail = format!("the engine panicked over {}", dir.display());
+                Err(StoreError::Damaged { detail })
+            },
+        )?;
         reaper.born();
         Ok(Arc::new(Self {
             number,

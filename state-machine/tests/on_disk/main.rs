@@ -10,3 +10,4 @@ mod install;
 mod reopen;
 mod snapshot;
 mod support;
+mod torn;
