@@ -42,6 +42,11 @@ pub(crate) const TRANSFER_PATH: &str = "/raft/v1/transfer_leader";
 /// Above any stall of a disk that is worth waiting for: starting again sends everything again.
 const APPEND_SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a stream that could not be opened waits before it says so. openraft backs off within its request
+/// stream, which nobody polls while there is no connection: without this a peer that is down is tried
+/// thousands of times a second. Short, so that a peer that is back is found at once.
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
+
 type Result<T, E = RPCError<TypeConfig>> = std::result::Result<T, E>;
 
 /// Makes openraft's clients.
@@ -158,7 +163,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let error = move |error| rpc_error(error, RPCTypes::AppendEntries, here, target);
         Box::pin(async move {
             let opened = append::open(self.peer.clone(), requests, self.silence_max).await;
-            let acks = self.peer.note(opened).map_err(error)?;
+            let acks = match self.peer.note(opened) {
+                Ok(acks) => acks,
+                Err(refused) => {
+                    tokio::time::sleep(OPEN_PAUSE).await;
+                    return Err(error(refused));
+                }
+            };
             let results: BoxStream<'s, _> = Box::pin(acks.map(move |result| result.map_err(error)));
             Ok(results)
         })

@@ -262,6 +262,19 @@ async fn a_node_without_raft_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_down_is_not_tried_in_a_hot_loop() {
+    let follower = Listening::start(FakeNode::new(2)).await;
+    follower.node.has_raft.store(false, Ordering::SeqCst);
+    let mut client = client(&follower, PATIENT).await;
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        let refused = client.stream_append(stream::iter([batch(0, &[10])]), option()).await.err();
+        assert!(refused.is_some());
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_late_heartbeat_answer_is_not_taken_for_the_next() {
     let follower = Listening::start(FakeNode::new(2)).await;
     let raft = &follower.node.raft;
