@@ -10,12 +10,19 @@ use crate::service::Service;
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How far the log may outgrow its budget while a snapshot is sent. Beyond it the log is purged all
+/// the same: the disk matters more than one slow follower.
+const TRANSFER_LOG_BYTES_MAX: u64 = 1 << 30;
+
 /// Looks after the node until it is stopped.
 pub(crate) async fn run(service: Service) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if holds_log(&service) {
+            continue;
+        }
         if service.store().checkpoint_due() {
             let _ = service.raft().trigger().snapshot().await;
         }
@@ -23,6 +30,13 @@ pub(crate) async fn run(service: Service) {
             let _ = service.raft().trigger().purge_log(upto).await;
         }
     }
+}
+
+/// Whether the log must stay as it is: a snapshot is on its way, and the log behind it has not
+/// outgrown [`TRANSFER_LOG_BYTES_MAX`]. A checkpoint waits too, because openraft purges with it.
+fn holds_log(service: &Service) -> bool {
+    let bytes_max = service.config().log_bytes_max.saturating_add(TRANSFER_LOG_BYTES_MAX);
+    service.peers().is_sending_snapshot() && service.log_stats().bytes < bytes_max
 }
 
 /// The index up to which the log must go to be back in its budget. openraft clamps it to the

@@ -1,5 +1,6 @@
 //! What the process tells about itself: its log lines, and figures read when they are asked for.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -14,15 +15,26 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 /// # Errors
 /// A filter that cannot be read.
 pub fn init_logging(config: &Config) -> anyhow::Result<()> {
-    // openraft warns of every client that went away before its answer.
-    let filter = format!("{},openraft::raft::responder=error", config.log_level);
-    let filter = EnvFilter::try_new(filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter(&config.log_level))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let _ = match config.log_format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
     Ok(())
+}
+
+/// A bare level is about this program: what its libraries tell at `info` is about themselves. A
+/// filter with targets (`info,openraft=debug`) is taken as it is.
+fn filter(level: &str) -> String {
+    if level.contains([',', '=']) {
+        return level.to_owned();
+    }
+    // openraft warns of every client that went away before its answer.
+    format!("{level},openraft=warn,openraft::raft::responder=error,fjall=warn,lsm_tree=warn")
 }
 
 /// The process's metrics; one recorder for all nodes of a process.

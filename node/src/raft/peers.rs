@@ -21,6 +21,7 @@ use super::metrics::{LinkMetrics, PeerMetrics};
 use super::service::{
     ForwardError, ForwardRefusal, Hello, JoinReply, JoinRequest, PeerService, ReadIndexError,
 };
+use super::snapshot::Sending;
 use super::wire::Pieces;
 
 pub(crate) const FORWARD_PATH: &str = "/raft/v1/forward";
@@ -46,6 +47,7 @@ pub(crate) struct Peer {
     pub(crate) snapshot: Link,
     pub(crate) forward: Link,
     pub(crate) metrics: PeerMetrics,
+    pub(crate) sending: Sending,
     /// Whether it does not listen to this node; said once.
     refuses: AtomicBool,
     service: Identified,
@@ -74,6 +76,7 @@ impl Peer {
             snapshot: link(Purpose::Snapshot),
             forward: link(Purpose::Forward),
             metrics: PeerMetrics::new(id),
+            sending: Sending::default(),
             refuses: AtomicBool::new(false),
             service,
         }
@@ -157,6 +160,13 @@ impl Peers {
                 peer
             }
         }
+    }
+
+    /// Whether a snapshot is on its way to some node, or was until a moment ago: the log behind it must stay, or
+    /// that node needs the next snapshot as soon as it has this one.
+    #[must_use]
+    pub fn is_sending_snapshot(&self) -> bool {
+        self.book.lock().values().any(|peer| peer.sending.is_recent())
     }
 
     pub(crate) fn identity(&self) -> NodeIdentity {

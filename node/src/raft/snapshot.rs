@@ -31,6 +31,7 @@ use tokio::time::{Instant, timeout};
 use super::body::PeerBody;
 use super::error::PeerError;
 use super::frame::{Frame, Kind};
+use super::lock::Mutex;
 use super::message::{optional_log_id, put_optional_log_id, put_vote, vote};
 use super::peers::Peer;
 use super::types::{LogId, Snapshot, Vote};
@@ -69,6 +70,7 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<
             "a prepared generation is for installing, not for sending".into(),
         ));
     };
+    let _sending = peer.sending.begin();
     // The file is kept as long as this handle.
     let file = tokio::task::spawn_blocking(move || view.write_file())
         .await
@@ -117,6 +119,46 @@ pub(crate) async fn send_file(peer: &Peer, path: PathBuf, begin: Begin) -> Resul
         ),
     }
     outcome
+}
+
+/// How long after a transfer its peer may take to catch up from the log.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// Whether a snapshot is on its way to one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    state: Mutex<SendingState>,
+}
+
+#[derive(Debug, Default)]
+struct SendingState {
+    under_way: u32,
+    ended: Option<Instant>,
+}
+
+impl Sending {
+    fn begin(&self) -> SendingGuard<'_> {
+        self.state.lock().under_way += 1;
+        SendingGuard { sending: self }
+    }
+
+    /// Under way, or ended so lately that the peer may still be catching up.
+    pub(crate) fn is_recent(&self) -> bool {
+        let state = self.state.lock();
+        state.under_way > 0 || state.ended.is_some_and(|ended| ended.elapsed() < CATCH_UP)
+    }
+}
+
+struct SendingGuard<'a> {
+    sending: &'a Sending,
+}
+
+impl Drop for SendingGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.sending.state.lock();
+        state.under_way -= 1;
+        state.ended = Some(Instant::now());
+    }
 }
 
 /// The file, opened where the peer wants to go on, and how much is to be read of it.

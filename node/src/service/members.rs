@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use raftmap_client::api::cluster::{Member as MemberStatus, MemberRole};
 use raftmap_state_machine::Member;
@@ -20,8 +20,8 @@ use super::{Service, ServiceError};
 /// How far a learner may be behind, in entries, when it becomes a voter.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 
-/// A member that was silent for this many election time-outs does not count as answering.
-const SILENT_ELECTIONS: u32 = 2;
+/// A member that does not answer for this long does not count for a majority.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long it waits before it asks again while another change is under way.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -96,11 +96,11 @@ impl Service {
             (MemberRole::Voter, true) | (MemberRole::Learner, false) => Ok(()),
             (MemberRole::Voter, false) => {
                 self.caught_up(id, deadline).await?;
-                self.check_quorum(voters.iter().copied().chain([id]).collect())?;
+                self.check_quorum(voters.iter().copied().chain([id]).collect()).await?;
                 self.change(ChangeMembers::AddVoterIds([id].into()), true, deadline).await
             }
             (MemberRole::Learner, true) => {
-                self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect())?;
+                self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect()).await?;
                 self.change(ChangeMembers::RemoveVoters([id].into()), true, deadline).await
             }
         }
@@ -117,7 +117,7 @@ impl Service {
         }
         let voters = self.voters();
         if voters.contains(&id) {
-            self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect())?;
+            self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect()).await?;
             self.change(ChangeMembers::RemoveVoters([id].into()), false, deadline).await
         } else {
             self.change(ChangeMembers::RemoveNodes([id].into()), false, deadline).await
@@ -190,29 +190,32 @@ impl Service {
         }
     }
 
-    /// Refuses voters of whom no majority answers now.
-    fn check_quorum(&self, voters: Voters) -> Result<(), ServiceError> {
+    /// Refuses voters of whom no majority answers now. They are asked: what heartbeats tell is old
+    /// by as long as the silence that must be noticed.
+    async fn check_quorum(&self, voters: Voters) -> Result<(), ServiceError> {
         if voters.is_empty() {
             return Err(ServiceError::Conflict("the last voter cannot be removed".into()));
         }
-        let silence_max = self.config().election_timeout.1 * SILENT_ELECTIONS;
-        let metrics = self.raft().metrics().borrow_watched().clone();
-        let answers = |id: &u64| {
-            *id == self.node_id()
-                || metrics
-                    .heartbeat
-                    .as_ref()
-                    .and_then(|acks| acks.get(id)?.as_ref().map(|at| at.elapsed() < silence_max))
-                    .unwrap_or(false)
-        };
-        let answering = voters.iter().filter(|id| answers(id)).count();
+        let members = self.members_by_id();
+        let asked = voters.iter().filter(|id| **id != self.node_id()).map(|id| {
+            let member = members.get(id);
+            async move { self.answers(member?).await.then_some(()) }
+        });
+        let others = futures_util::future::join_all(asked).await.into_iter().flatten().count();
+        let answering = others + usize::from(voters.contains(&self.node_id()));
         if answering > voters.len() / 2 {
             return Ok(());
         }
         Err(ServiceError::Conflict(format!(
-            "only {answering} of the {} voters would answer: the cluster would lose its quorum",
+            "only {answering} of the {} voters answer: the cluster would lose its quorum",
             voters.len()
         )))
+    }
+
+    async fn answers(&self, member: &Member) -> bool {
+        let addr = member.peer_addr.as_ref().unwrap_or(&member.addr);
+        let hello = self.peers().hello(addr, ANSWER_TIMEOUT).await;
+        hello.is_ok_and(|hello| hello.log_uuid == member.log_uuid)
     }
 }
 

@@ -96,6 +96,8 @@ impl Service {
     /// Starts the service's tasks: leadership, read rounds, forwarding.
     pub fn start(parts: Parts) -> Service {
         let Parts { config, raft, store, log, peers, freshness } = parts;
+        let purged = log.clone();
+        store.follow_log(move || purged.stats().purged.map_or(0, |id| id.index));
         let (reads, rounds) = ReadIndex::new();
         let (forwarder, forwards) = Forwarder::new();
         let service = Service(Arc::new(Inner {
