@@ -144,7 +144,9 @@ async fn pristine_member(
     labels: BTreeMap<String, String>,
 ) -> Result<Member, ServiceError> {
     if id == service.node_id() {
-        return Ok(Member { addr, ..this_member(service) });
+        let own = this_member(service);
+        let labels = if labels.is_empty() { own.labels } else { labels };
+        return Ok(Member { addr, labels, ..own });
     }
     let hello = service.peers().hello(&addr, CALL_TIMEOUT).await;
     let hello: Hello = hello.map_err(|error| ServiceError::Conflict(error.to_string()))?;
