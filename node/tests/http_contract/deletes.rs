@@ -31,7 +31,7 @@ async fn left(at: &At, prefix: &str) -> u64 {
 
 async fn a_range_is_deleted_at_once(at: &At) {
     let p = &at.prefix;
-    fill(at, &["d/a", "d/b", "d/c", "d/d", "e"]).await;
+    fill(at, &["d/a", "d/b", "d/c", "d/d", "dd"]).await;
     let before = at.revision().await;
 
     let ranged = at.delete(&format!("/v1/kv?start={p}d/b&end={p}d/d&prev=true")).await.is(200);
@@ -45,7 +45,7 @@ async fn a_range_is_deleted_at_once(at: &At) {
     assert_eq!(rest, json!({"revision": before + 2, "deleted": 2}));
     let nothing = at.delete(&format!("/v1/kv?prefix={p}d/&prev=true")).await.is(200).json();
     assert_eq!(nothing, json!({"revision": before + 2, "deleted": 0}));
-    assert_eq!(left(at, "e").await, 1);
+    assert_eq!(left(at, "dd").await, 1);
     let inverted = at.delete(&format!("/v1/kv?start={p}f&end={p}e")).await.is(200).json();
     assert_eq!(inverted["deleted"], 0);
 }

@@ -137,21 +137,21 @@ async fn a_separator_groups_what_lies_below(at: &At) {
 async fn pages_show_one_moment(at: &At) {
     let p = &at.prefix;
     for key in 0..5 {
-        at.put(&at.key(&format!("p{key}")), "first").await.is(201);
+        at.put(&at.key(&format!("page/{key}")), "first").await.is(201);
     }
-    let query = format!("prefix={p}p");
+    let query = format!("prefix={p}page/");
     let first = list(at, &format!("{query}&limit=2")).await;
-    assert_eq!(keys(at, &first), ["p0", "p1"]);
+    assert_eq!(keys(at, &first), ["page/0", "page/1"]);
     let revision = first["revision"].clone();
     for key in 0..5 {
-        at.put(&at.key(&format!("p{key}")), "second").await.is(200);
+        at.put(&at.key(&format!("page/{key}")), "second").await.is(200);
     }
-    at.delete(&at.key("p2")).await.is(200);
-    at.put(&at.key("p00"), "new").await.is(201);
+    at.delete(&at.key("page/2")).await.is(200);
+    at.put(&at.key("page/00"), "new").await.is(201);
 
     let cursor = first["cursor"].as_str().unwrap();
     let second = list(at, &format!("{query}&limit=9&cursor={cursor}")).await;
-    assert_eq!(keys(at, &second), ["p2", "p3", "p4"]);
+    assert_eq!(keys(at, &second), ["page/2", "page/3", "page/4"]);
     assert!(second["items"].as_array().unwrap().iter().all(|item| item["value"] == "first"));
     assert_eq!(second["revision"], revision);
     assert_eq!(second.get("cursor"), None);
@@ -159,8 +159,8 @@ async fn pages_show_one_moment(at: &At) {
     let pinned = revision.as_u64().unwrap();
     at.get(&format!("/v1/kv?{query}&cursor={cursor}&revision={pinned}")).await.is(200);
     for (other, field) in [
-        (format!("prefix={p}p1&cursor={cursor}"), "cursor"),
-        (format!("start={p}p&cursor={cursor}"), "cursor"),
+        (format!("prefix={p}page/1&cursor={cursor}"), "cursor"),
+        (format!("start={p}page/&cursor={cursor}"), "cursor"),
         (format!("{query}&reverse=true&cursor={cursor}"), "cursor"),
         (format!("{query}&separator=/&cursor={cursor}"), "cursor"),
         (format!("{query}&cursor=x{cursor}"), "cursor"),
