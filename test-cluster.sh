@@ -7,6 +7,7 @@
 # It waits for conditions, each with a deadline, never for a fixed time. It ends only processes that it started: each
 # node's pid is kept beside its data, and a pid counts only while its command line names that directory.
 set -euo pipefail
+export LC_ALL=C # one order for sort and comm, a point in decimals
 cd "$(dirname "$0")"
 
 ROOT=$PWD/target/test-cluster
@@ -37,12 +38,14 @@ CHECKS=0
 
 # What is not as it should be, the last words of every node, and the end.
 fail() {
+    local dir
     printf '   NOT %s\n' "$*" >&2
     for dir in "$DIR"/node-*; do
         [[ -f $dir/log ]] || continue
         printf '\n--- %s (last lines)\n' "$dir/log" >&2
-        tail -n 15 "$dir/log" >&2
+        tail -n 10 "$dir/log" | cut -c 1-240 >&2
     done
+    printf '\nNot as it should be, in step %s: %s\n' "$STEPS" "$*" >&2
     exit 1
 }
 
@@ -173,17 +176,17 @@ kill_node() {
 
 # Ends every node of the cluster in use: in order within 10 s, or at once with KILL.
 end_nodes() {
-    local how=$1 dir id begin
-    for dir in "$DIR"/node-*; do
-        id=${dir##*node-}
-        # A stopped process must go on to hear the signal.
-        if runs "$id"; then signal CONT "$id" && signal "$how" "$id"; fi
-    done
+    local how=$1 dir pid begin
     begin=$(now_ms)
     for dir in "$DIR"/node-*; do
-        id=${dir##*node-}
-        until is_down "$id"; do
-            if (($(now_ms) - begin > 12000)); then signal KILL "$id"; fi
+        pid=$(pid_of "${dir##*node-}") || continue
+        # A stopped process must go on to hear the signal; one that ended meanwhile is as wanted.
+        kill -CONT "$pid" 2>/dev/null || true
+        kill "-$how" "$pid" 2>/dev/null || true
+    done
+    for dir in "$DIR"/node-*; do
+        while pid=$(pid_of "${dir##*node-}"); do
+            if (($(now_ms) - begin > 12000)); then kill -KILL "$pid" 2>/dev/null || true; fi
             sleep "$POLL"
         done
     done
@@ -465,13 +468,23 @@ snapshot_catch_up() {
     last=$(field "$down" last_index)
     kill_node "$down"
     say "node $down is dead, the last entry in its log is $last"
-    quietly client bench put --clients 32 --duration 3s --warmup 10ms --keys 2000
+    write_past "$leader" $((last + 2500))
     within 60 "the leader's log begins after entry $last" log_begins_after "$leader" "$last"
     start_node "$down"
     within 60 "node $down has caught up" has_caught_up "$leader" "$down"
     check "its own log begins after entry $last: it took a snapshot" log_begins_after "$down" "$last"
     within 20 "all five hold the same, by digest" hold_the_same 1 2 3 4 5
     check_nothing_is_lost
+}
+
+# Writes until the log has an entry of this number.
+write_past() {
+    local leader=$1 wanted=$2 until=$((SECONDS + 60))
+    while (($(field "$leader" last_index) < wanted)); do
+        ((SECONDS < until)) || fail "entry $wanted is written (within 60 s)"
+        quietly client bench put --clients 32 --duration 500ms --warmup 1ms --keys 2000 || true
+    done
+    say "the leader's log is at entry $(field "$leader" last_index)"
 }
 
 # The log is given up to a checkpoint, which comes by itself; asking for one makes it come now.
