@@ -177,7 +177,7 @@ impl Log {
         inner.era += 1;
         if inner.committed.is_some_and(|id| id.index >= next) {
             inner.committed = keep;
-            inner.committed_due = None;
+            inner.committed_due = inner.committed_due.and(keep);
         }
         let change = Change::Truncate { keep, era: inner.era };
         self.shared.enqueue(inner, Op::new(change, Some(Completion::new(done))));

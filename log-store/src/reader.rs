@@ -84,9 +84,7 @@ pub(crate) fn read_cached(
     if !range.is_empty() && range.start < inner.tail.first() {
         return None;
     }
-    let (mut out, mut bytes_left) = (Vec::new(), bytes_max);
-    inner.tail.read(range, &mut bytes_left, &mut out);
-    Some(out)
+    Some(inner.tail.read(range, bytes_max, true))
 }
 
 fn plan(
@@ -128,13 +126,12 @@ fn plan_locked(inner: &mut MutexGuard<'_, Inner>, range: Range<u64>, bytes_max: 
             Located::Nowhere => return Plan::Lost(at),
         }
     }
-    let mut cached = Vec::new();
-    let mut bytes_left = usize::try_from(bytes_left).unwrap_or(usize::MAX);
-    if at >= on_disk && at < range.end && (bytes_left > 0 || pieces.is_empty()) {
-        let is_first = pieces.is_empty();
-        inner.tail.read(at..range.end, &mut bytes_left, &mut cached);
-        debug_assert!(!is_first || !cached.is_empty(), "the tail holds what is not on disk");
-    }
+    let bytes_left = usize::try_from(bytes_left).unwrap_or(usize::MAX);
+    let cached = if at < on_disk {
+        Vec::new()
+    } else {
+        inner.tail.read(at..range.end, bytes_left, pieces.is_empty())
+    };
     Plan::Ready { pieces, cached }
 }
 

@@ -80,25 +80,26 @@ impl Tail {
         Some(entry)
     }
 
-    /// Adds the entries of `range`, all of which must be here, to `out` while they fit into `bytes_left`.
-    /// The first one of an empty `out` always fits.
+    /// The entries of `range`, all of which must be here, while they fit into `bytes_max`; with `least_one`
+    /// the first always does.
     pub(crate) fn read(
         &self,
         range: Range<u64>,
-        bytes_left: &mut usize,
-        out: &mut Vec<EntryParts>,
-    ) {
+        bytes_max: usize,
+        least_one: bool,
+    ) -> Vec<EntryParts> {
         let from = usize::try_from(range.start.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let count = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut out = Vec::new();
         for entry in self.entries.iter().skip(from).take(count) {
-            let weight = entry.weight();
-            if weight > *bytes_left && !out.is_empty() {
-                *bytes_left = 0;
-                return;
+            bytes += entry.weight();
+            if bytes > bytes_max && !(least_one && out.is_empty()) {
+                break;
             }
-            *bytes_left = bytes_left.saturating_sub(weight);
             out.push(entry.clone());
         }
+        out
     }
 }
 
@@ -118,9 +119,7 @@ mod tests {
     }
 
     fn read(tail: &Tail, range: Range<u64>, bytes: usize) -> Vec<u64> {
-        let (mut out, mut left) = (Vec::new(), bytes);
-        tail.read(range, &mut left, &mut out);
-        out.iter().map(|entry| entry.id.index).collect()
+        tail.read(range, bytes, true).iter().map(|entry| entry.id.index).collect()
     }
 
     #[test]
@@ -129,6 +128,7 @@ mod tests {
         assert_eq!(read(&tail(), 7..9, usize::MAX), [7, 8]);
         assert_eq!(read(&tail(), 6..10, 200), [6, 7]);
         assert_eq!(read(&tail(), 6..10, 0), [6]);
+        assert_eq!(tail().read(6..10, 0, false), []);
     }
 
     #[test]

@@ -105,3 +105,26 @@ pub(crate) fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "wal");
     disk.files().into_keys().filter(is_segment).collect()
 }
+
+/// Waits until FRONTIER tells of everything that is durable.
+pub(crate) fn rest(disk: &SimDisk, log: &Log) {
+    until("FRONTIER", || frontier_lsn(disk) == log.stats().durable_lsn);
+}
+
+fn frontier_lsn(disk: &SimDisk) -> u64 {
+    let bytes = disk.files()[&path("FRONTIER")].clone();
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let newest = if number(32) > number(4096 + 32) { 0 } else { 4096 };
+    number(newest + 40)
+}
+
+/// The files of the log, without the lock.
+pub(crate) fn files(disk: &SimDisk) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = disk.files();
+    files.remove(&path("LOCK"));
+    files
+}
+
+pub(crate) fn path(name: &str) -> PathBuf {
+    std::path::Path::new(DIR).join(name)
+}

@@ -1,5 +1,14 @@
 //! The log from outside: on a simulated disk that forgets, fails and rots, and on a real one.
 
+#[cfg(test)]
 mod common;
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
 mod log;
+#[cfg(test)]
+mod model;

@@ -1,0 +1,236 @@
+//! A disk that says no. After the first error nothing is acknowledged any more, everyone who waits is told
+//! so exactly once, what is durable stays readable, and the next open finds what was acknowledged.
+
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
+
+use raftmap_log_store::disk::{Fault, Op, SimDisk, Survival};
+use raftmap_log_store::{LogError, LogStats};
+
+use crate::common::*;
+
+/// Appends, votes, truncates, purges and rolls, one after the other; the answers in order.
+fn work(disk: &SimDisk) -> Vec<bool> {
+    let mut answers = Vec::new();
+    let Ok((log, _)) = open_with(disk, config()) else { return answers };
+    let mut told = |answer: Result<Answer, LogError>| answers.push(wait(answer).is_ok());
+    for index in 1..=8 {
+        told(append(&log, vec![entry(1, index, 3000)]));
+    }
+    told(save_vote(&log, vote(2)));
+    told(truncate_after(&log, Some(7)));
+    told(append(&log, vec![entry(2, 8, 3000)]));
+    if log.purge_upto(id(1, 5)).is_ok() {
+        told(save_vote(&log, vote(3)));
+    }
+    told(append(&log, vec![entry(2, 9, 3000)]));
+    drop(log);
+    answers
+}
+
+/// The last entry that these answers acknowledge.
+fn acknowledged_last(answers: &[bool]) -> u64 {
+    let lasts = [1, 2, 3, 4, 5, 6, 7, 8, 8, 7, 8, 8, 9];
+    let said_yes = answers.iter().zip(lasts).filter(|(ok, _)| **ok);
+    said_yes.map(|(_, last)| last).next_back().unwrap_or(0)
+}
+
+#[test]
+fn after_the_first_error_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
+    let ops = [
+        Op::Write,
+        Op::SyncData,
+        Op::SyncAll,
+        Op::SyncDir,
+        Op::Create,
+        Op::Rename,
+        Op::Allocate,
+        Op::SetLen,
+        Op::Remove,
+    ];
+    let mut failures = 0;
+    for op in ops {
+        for nth in 1.. {
+            let disk = SimDisk::new();
+            disk.inject(op, nth, 1, Fault::Error(ErrorKind::Other));
+            let answers = work(&disk);
+            let first_no = answers.iter().position(|ok| !ok).unwrap_or(answers.len());
+            assert!(
+                answers[first_no..].iter().all(|ok| !ok),
+                "{op:?} {nth}: acknowledged after the error: {answers:?}"
+            );
+            failures += usize::from(first_no < answers.len());
+            for survival in [Survival::Nothing, Survival::Everything] {
+                let left = disk.after_power_cut(survival);
+                let (log, info) = open_with(&left, config()).unwrap_or_else(|error| {
+                    panic!("{op:?} {nth} {survival:?}: {error}");
+                });
+                let last = log.ends().last.map_or(0, |last| last.index);
+                let least = acknowledged_last(&answers);
+                assert!(last + 1 >= least, "{op:?} {nth} {survival:?}: {last} of {least}; {info}");
+                // Only the truncation can take entry 8 away again.
+                assert!(last >= least || (least == 8 && last == 7), "{op:?} {nth}: {last} {least}");
+            }
+            if disk.count(op) < nth {
+                break;
+            }
+        }
+    }
+    assert!(failures > 20, "{failures} runs met their fault");
+}
+
+#[test]
+fn every_waiter_and_every_later_caller_gets_the_first_error() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    wait(append(&log, entries(1, 1..=2))).unwrap();
+    disk.inject(Op::SyncData, 1, 1, Fault::Error(ErrorKind::Other));
+    let answers: Vec<_> = (3..=1002).map(|i| append(&log, entries(1, i..=i))).collect();
+    let mut refused = 0;
+    for answer in answers {
+        match answer {
+            Ok(answer) => {
+                let told = answer.recv_timeout(DEADLINE).expect("everyone is told");
+                assert!(matches!(told, Err(LogError::Failed(_))), "{told:?}");
+                assert!(answer.recv().is_err(), "once");
+            }
+            Err(LogError::Failed(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    println!("{refused} came after the error");
+    let failure = log.failed().expect("the failure stays");
+    assert_eq!(failure.op, "sync");
+    assert!(matches!(save_vote(&log, vote(5)), Err(LogError::Failed(_))));
+    assert!(matches!(log.purge_upto(id(1, 1)), Err(LogError::Failed(_))));
+    assert!(matches!(log.save_committed(id(1, 1)), Err(LogError::Failed(_))));
+    assert!(log.read(1..3, usize::MAX).unwrap().len() == 2, "reads are still served");
+    assert!(matches!(log.stats(), LogStats { failed: Some(_), .. }));
+    assert!(disk.files().contains_key(&path("FAILED")));
+    assert!(matches!(log.close(), Err(LogError::Failed(_))));
+
+    let (log, info) = open_with(&disk, config()).unwrap();
+    assert!(info.after_failure);
+    assert_eq!(ids(&log), [(1, 1), (1, 2)], "what the failed sync lost is not read from the cache");
+    assert!(!disk.files().contains_key(&path("FAILED")));
+}
+
+#[test]
+fn short_and_interrupted_writes_and_reads_are_continued() {
+    for fault in [Fault::Short(1), Fault::Short(511), Fault::Short(4095)] {
+        let disk = SimDisk::new();
+        disk.inject(Op::Write, 1, u64::MAX / 2, fault);
+        disk.inject(Op::Read, 1, u64::MAX / 2, fault);
+        let log = open(&disk);
+        wait(append(&log, vec![entry(1, 1, 3000), entry(1, 2, 9000)])).unwrap();
+        let content = read_all(&log);
+        log.close().unwrap();
+        assert_eq!(read_all(&open(&disk)), content, "{fault:?}");
+    }
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    disk.inject(Op::Write, 1, 50, Fault::Error(ErrorKind::Interrupted));
+    wait(append(&log, entries(1, 1..=2))).unwrap();
+}
+
+#[test]
+fn a_write_of_nothing_is_an_error_not_an_endless_loop() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    wait(append(&log, entries(1, 1..=1))).unwrap();
+    disk.inject(Op::Write, 1, u64::MAX / 2, Fault::Short(0));
+    assert!(wait(append(&log, entries(1, 2..=2))).is_err());
+    assert_eq!(log.failed().map(|failure| failure.kind), Some(ErrorKind::WriteZero));
+}
+
+#[test]
+fn without_a_spare_the_writer_makes_the_segment_itself() {
+    let disk = SimDisk::new();
+    // The first segment is made by the writer; what the janitor then tries fails.
+    disk.inject(Op::Allocate, 2, 1, Fault::Error(ErrorKind::StorageFull));
+    let log = open(&disk);
+    wait(append(&log, entries(1, 1..=1))).unwrap();
+    until("the janitor's try", || disk.count(Op::Allocate) == 2);
+    for index in 2..=12 {
+        wait(append(&log, vec![entry(1, index, 3000)])).unwrap();
+    }
+    assert!(segments(&disk).len() >= 3);
+    assert_eq!(log.failed(), None);
+}
+
+#[test]
+fn a_failed_read_is_an_error_of_that_read_alone() {
+    let disk = SimDisk::new();
+    let mut config = config();
+    config.cache_bytes_max = 0;
+    let (log, _) = open_with(&disk, config).unwrap();
+    wait(append(&log, entries(1, 1..=5))).unwrap();
+    rest(&disk, &log);
+    disk.inject(Op::Read, 1, 1, Fault::Error(ErrorKind::Other));
+    assert!(matches!(log.read(1..6, usize::MAX), Err(LogError::Io { .. })));
+    assert_eq!(log.read(1..6, usize::MAX).unwrap().len(), 5);
+    wait(append(&log, entries(1, 6..=6))).unwrap();
+}
+
+#[test]
+fn errors_while_opening_leave_a_log_that_opens_later() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for index in 1..=9 {
+        wait(append(&log, vec![entry(1, index, 3000)])).unwrap();
+    }
+    log.purge_upto(id(1, 4)).unwrap();
+    wait(save_vote(&log, vote(1))).unwrap();
+    rest(&disk, &log);
+    let left = disk.after_power_cut(Survival::Everything);
+    // Torn, so that opening has something to do.
+    let last = segments(&left).pop().unwrap();
+    let mut bytes = left.files()[&last].clone();
+    bytes[16_000] = 1;
+    left.put(&last, bytes);
+    for op in [Op::Read, Op::Write, Op::SyncData, Op::SyncAll, Op::SyncDir, Op::Create, Op::Remove]
+    {
+        for nth in 1..40 {
+            let image = left.after_power_cut(Survival::Everything);
+            image.inject(op, nth, 1, Fault::Error(ErrorKind::Other));
+            let opened = open_with(&image, config());
+            let is_done = image.count(op) < nth;
+            drop(opened);
+            let image = image.after_power_cut(Survival::Nothing);
+            assert_eq!(ids(&open(&image)).len(), 5, "{op:?} {nth}");
+            if is_done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn within_a_commit_the_newest_is_told_first_and_commits_keep_their_order() {
+    let disk = SimDisk::new();
+    let mut config = config();
+    config.batch_bytes_max = 4096;
+    let (log, _) = open_with(&disk, config).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |index: u64| {
+        let order = Arc::clone(&order);
+        move |result: Result<(), LogError>| {
+            result.unwrap();
+            order.lock().unwrap().push(index);
+        }
+    };
+    let (first, inner) = (note(1), log.clone());
+    let notes: Vec<_> = (2..=4).map(note).collect();
+    let large = note(5);
+    log.append(entries(1, 1..=1), move |result| {
+        first(result);
+        // On the writer's thread: all of these wait for the next commit, which ends before the large one.
+        for (index, note) in (2..).zip(notes) {
+            inner.append(entries(1, index..=index), note).unwrap();
+        }
+        inner.append(vec![entry(1, 5, 8000)], large).unwrap();
+    })
+    .unwrap();
+    until("all five", || order.lock().unwrap().len() == 5);
+    assert_eq!(*order.lock().unwrap(), [1, 4, 3, 2, 5]);
+}
