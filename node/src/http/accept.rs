@@ -73,10 +73,10 @@ impl<'a> Range<'a> {
         let (main, sub) = parts.next()?.trim().split_once('/')?;
         let mut quality = 1000;
         for parameter in parts {
-            if let Some((name, value)) = parameter.split_once('=') {
-                if name.trim().eq_ignore_ascii_case("q") {
-                    quality = weight(value.trim())?;
-                }
+            if let Some((name, value)) = parameter.split_once('=')
+                && name.trim().eq_ignore_ascii_case("q")
+            {
+                quality = weight(value.trim())?;
             }
         }
         Some(Range { main, sub, quality })

@@ -21,6 +21,9 @@ use crate::service::{Consistency, ReadOptions, Service};
 const KV_GUARD: HeaderName = HeaderName::from_static("kv-guard");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// JSON beyond this length is read and written where nobody waits for it: it takes milliseconds.
+pub(crate) const INLINE_BYTES_MAX: usize = 256 << 10;
+
 /// One request under way.
 pub(crate) struct Call<'a> {
     pub(crate) service: &'a Service,
@@ -42,16 +45,23 @@ impl Call<'_> {
     }
 
     /// Reads the body as JSON. Its media type does not matter, its bytes do.
-    pub(crate) async fn json<T: DeserializeOwned>(&mut self, bytes: u64) -> Result<T> {
+    pub(crate) async fn json<T>(&mut self, bytes: u64) -> Result<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
         let body = self.body(bytes, Code::RequestTooLarge).await?;
-        from_json(&body)
+        if body.len() <= INLINE_BYTES_MAX {
+            return from_json(&body);
+        }
+        let read = tokio::task::spawn_blocking(move || from_json(&body));
+        read.await.unwrap_or_else(|panic| Err(ApiError::internal(panic)))
     }
 
     /// As [`Call::json`]; an empty body is the default.
-    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(
-        &mut self,
-        bytes: u64,
-    ) -> Result<T> {
+    pub(crate) async fn json_or_default<T>(&mut self, bytes: u64) -> Result<T>
+    where
+        T: DeserializeOwned + Default,
+    {
         let body = self.body(bytes, Code::RequestTooLarge).await?;
         if body.is_empty() { Ok(T::default()) } else { from_json(&body) }
     }
@@ -66,7 +76,7 @@ impl Call<'_> {
     }
 
     /// Refuses a write that relies on what this node cannot give: a lock or a kept reply.
-    pub(crate) fn unconditional_promises(&self) -> Result<()> {
+    pub(crate) fn check_promises(&self) -> Result<()> {
         if self.head.headers.contains_key(IDEMPOTENCY_KEY) {
             let detail = "this version keeps no replies: a repeat would be applied again";
             return Err(ApiError::invalid("Idempotency-Key", detail));

@@ -107,7 +107,7 @@ struct Nothing {}
 fn begin(call: &Call<'_>) -> Result<Params> {
     choose(&call.head.headers, &[Form::Json])?;
     if call.head.method != http::Method::GET && call.head.method != http::Method::HEAD {
-        call.unconditional_promises()?;
+        call.check_promises()?;
     }
     Params::parse(call.query(), Names::TIMEOUT)
 }

@@ -171,7 +171,7 @@ pub(crate) async fn delete(call: &mut Call<'_>, at: KeyAt<'_>) -> Result<Answer>
 pub(crate) fn writable(call: &Call<'_>) -> Result<Condition> {
     choose(&call.head.headers, &[Form::Json])?;
     let condition = tags::condition(&call.head.headers)?;
-    call.unconditional_promises()?;
+    call.check_promises()?;
     Ok(condition)
 }
 

@@ -1,35 +1,33 @@
-//! Many keys: a page of them, all of them as a stream of lines, or their end.
+//! Many keys: a page of them, or their end.
 //!
 //! ```text
-//!   page   { revision, items, prefixes, count, cursor? }      one moment for all pages
-//!   lines  record ⏎ record ⏎ … {"end":true,…} ⏎               the whole range, page by page inside
+//!   { revision, items, prefixes, count, cursor? }      one moment for all pages
 //! ```
 //!
-//! A stream holds one page at a time and no view between two pages: it reads on at the revision of
-//! the first, however slow its client is. If that revision is compacted meanwhile, the stream is
-//! cut off before its last line.
+//! The cursor carries the revision of the first page; the node keeps nothing between two pages. A
+//! whole range as a stream is in `lines`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
 use http::StatusCode;
 use raftmap_state_machine::command::DeleteRange;
 use raftmap_state_machine::view::View;
 use raftmap_state_machine::{KeyRange, ListQuery, Op, Outcome, Page};
+use tokio::time::timeout;
 
 use super::accept::{Form, choose};
 use super::answer::{Answer, KV_REVISION, KV_STALENESS_MS};
-use super::body::{Body, BoxError, Pieces};
-use super::call::{Call, read_options};
+use super::call::{Call, INLINE_BYTES_MAX, read_options};
 use super::cursor::{Cursor, Scope};
 use super::error::{ApiError, Result};
 use super::json::{Json, RECORD_AROUND_BYTES};
 use super::kv::{staleness, unexpected, writable_without_conditions, write};
-use super::limits::Full;
+use super::limits::{Admission, Full};
+use super::lines;
 use super::query::{Names, Params};
-use crate::service::{Consistency, ReadOptions, Service};
+use crate::service::Service;
 
 const GET: Names =
     Names::TIMEOUT.and(Names::READ).and(Names::REVISION).and(Names::BOUNDS).and(Names::LIST);
@@ -37,10 +35,6 @@ const DELETE: Names = Names::TIMEOUT.and(Names::BOUNDS).and(Names::PREV).and(Nam
 
 /// A page of JSON ends before it would hold more bytes of keys and values.
 const PAGE_BYTES_MAX: u64 = 4 << 20;
-
-/// A stream takes so many bytes and records out of the state at a time.
-const CHUNK_BYTES_MAX: u64 = 256 << 10;
-const CHUNK_RECORDS_MAX: u32 = 1_000;
 
 /// `GET /v1/kv?…`.
 pub(crate) async fn get(call: &mut Call<'_>) -> Result<Answer> {
@@ -61,8 +55,8 @@ pub(crate) async fn get(call: &mut Call<'_>) -> Result<Answer> {
     let now = point.view.revision();
     let age = staleness(&params, &point);
     let answer = match form {
-        Form::Lines => lines(call, point.view, query, params.limit).await?,
-        Form::Json | Form::Raw => page(call, point.view, query).await?,
+        Form::Lines => lines::get(call, point.view, query, &params).await?,
+        Form::Json | Form::Raw => page(call, point.view, query, params.timeout()).await?,
     };
     let answer = answer.number(KV_REVISION, now);
     Ok(age.into_iter().fold(answer, |answer, age| answer.number(KV_STALENESS_MS, age)))
@@ -165,9 +159,25 @@ fn cursor(params: &Params, query: &ListQuery) -> Result<Option<Cursor>> {
     }
 }
 
-async fn page(call: &mut Call<'_>, view: Arc<View>, query: ListQuery) -> Result<Answer> {
-    let page = evaluate(call.service, call.permit.admission().clone(), view, query.clone()).await?;
+async fn page(
+    call: &mut Call<'_>,
+    view: Arc<View>,
+    query: ListQuery,
+    patience: Duration,
+) -> Result<Answer> {
+    let admission = call.permit.admission();
+    let page = evaluate(call.service, admission, view, query.clone(), patience).await?;
     let values: usize = page.items.iter().map(|item| item.key.len() + item.value.len()).sum();
+    let json = if values <= INLINE_BYTES_MAX {
+        render(&page, &query, values)
+    } else {
+        let rendered = tokio::task::spawn_blocking(move || render(&page, &query, values));
+        rendered.await.map_err(ApiError::internal)?
+    };
+    Ok(Answer::json(StatusCode::OK, json))
+}
+
+fn render(page: &Page, query: &ListQuery, values: usize) -> Json {
     let lines = page.items.len() + page.prefixes.len() + 1;
     let mut json = Json::with_capacity(values + lines * RECORD_AROUND_BYTES);
     json.raw("{\"revision\":").number(page.revision);
@@ -176,127 +186,26 @@ async fn page(call: &mut Call<'_>, view: Arc<View>, query: ListQuery) -> Result<
         json.raw("{").bytes("prefix", prefix).raw("}");
     });
     json.raw(",\"count\":").number(page.count);
-    if let Some(position) = page.next {
-        let cursor = Cursor { revision: page.revision, position };
-        json.raw(",\"cursor\":\"").raw(&cursor.encode(scope(&query))).raw("\"");
+    if let Some(position) = &page.next {
+        let cursor = Cursor { revision: page.revision, position: position.clone() };
+        json.raw(",\"cursor\":\"").raw(&cursor.encode(scope(query))).raw("\"");
     }
     json.raw("}");
-    Ok(Answer::json(StatusCode::OK, json))
+    json
 }
 
 /// Lists in the state, when it is this list's turn.
-async fn evaluate(
+pub(crate) async fn evaluate(
     service: &Service,
-    admission: Arc<super::limits::Admission>,
+    admission: &Admission,
     view: Arc<View>,
     query: ListQuery,
+    patience: Duration,
 ) -> Result<Page> {
-    let _turn = admission.lists.acquire().await.map_err(|_closed| Full)?;
-    Ok(service.list(view, query).await?)
-}
-
-async fn lines(
-    call: &mut Call<'_>,
-    view: Arc<View>,
-    mut query: ListQuery,
-    limit: Option<u32>,
-) -> Result<Answer> {
-    call.permit.stream_list()?;
-    query.bytes_max = CHUNK_BYTES_MAX;
-    let left = limit.filter(|_| !query.count_only).map(u64::from);
-    query.limit = chunk(left);
-    let admission = call.permit.admission().clone();
-    // The first page comes before the head, so that a refusal still has a status.
-    let first = evaluate(call.service, admission.clone(), view, query.clone()).await?;
-    let mut stream = Lines {
-        service: call.service.clone(),
-        admission,
-        query,
-        left,
-        count: 0,
-        ready: VecDeque::new(),
-        ended: false,
+    let Ok(Ok(_turn)) = timeout(patience, admission.lists.acquire()).await else {
+        return Err(Full.into());
     };
-    stream.take(first);
-    let pieces: Pieces = Box::pin(stream::unfold(stream, |mut stream| async move {
-        let piece = stream.next().await?;
-        Some((piece, stream))
-    }));
-    Ok(Answer::new(StatusCode::OK).body(Form::Lines, Body::pieces(pieces)))
-}
-
-fn chunk(left: Option<u64>) -> u32 {
-    let left = left.map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX));
-    left.min(CHUNK_RECORDS_MAX)
-}
-
-/// A range on its way out as lines.
-struct Lines {
-    service: Service,
-    admission: Arc<super::limits::Admission>,
-    /// The next page; its `at` is the revision of the first.
-    query: ListQuery,
-    /// Records that may still be sent.
-    left: Option<u64>,
-    /// Records sent, or counted.
-    count: u64,
-    ready: VecDeque<Bytes>,
-    ended: bool,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(Ok(piece));
-            }
-            if self.ended {
-                return None;
-            }
-            match self.page().await {
-                Ok(page) => self.take(page),
-                Err(error) => {
-                    self.ended = true;
-                    tracing::warn!(code = %error.code(), "a streamed list was cut off");
-                    return Some(Err("the list was cut off".into()));
-                }
-            }
-        }
-    }
-
-    /// The next page, from whatever state the node has by now: the revision is pinned.
-    async fn page(&self) -> Result<Page> {
-        let options = ReadOptions {
-            consistency: Consistency::Stale { max_staleness: None },
-            min_revision: None,
-            timeout: Params::default().timeout(),
-        };
-        let view = self.service.read(&options).await?.view;
-        evaluate(&self.service, self.admission.clone(), view, self.query.clone()).await
-    }
-
-    fn take(&mut self, page: Page) {
-        self.query.at = Some(page.revision);
-        let size: usize = page.items.iter().map(super::kv::room).sum();
-        let mut json = Json::with_capacity(size + RECORD_AROUND_BYTES);
-        for item in &page.items {
-            json.record(item, !self.query.keys_only).raw("\n");
-        }
-        self.count += page.count;
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(page.count);
-            self.query.limit = chunk(Some(*left));
-        }
-        self.query.after = page.next;
-        if self.query.after.is_none() || self.left == Some(0) {
-            self.ended = true;
-            json.raw("{\"end\":true,\"revision\":").number(page.revision);
-            json.raw(",\"count\":").number(self.count).raw("}\n");
-        }
-        if json.len() > 0 {
-            self.ready.push_back(json.into_bytes());
-        }
-    }
+    Ok(service.list(view, query).await?)
 }
 
 #[cfg(test)]

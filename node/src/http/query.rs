@@ -228,7 +228,7 @@ impl Value<'_> {
 
     fn text(&self) -> Result<String> {
         let bytes = self.decoded(Plus::IsSpace)?.into_owned();
-        String::from_utf8(bytes).or_else(|_| Err(self.invalid("not text")))
+        String::from_utf8(bytes).map_err(|_not_utf8| self.invalid("not text"))
     }
 
     fn flag(&self) -> Result<bool> {
