@@ -21,9 +21,10 @@ use futures_util::stream;
 use openraft::storage::RaftStateMachine;
 use openraft::{Entry, EntryPayload};
 use raftmap_state_machine::command::{Condition, Deadline, Op, Put};
-use raftmap_state_machine::raft::log_id_to_raft;
+use raftmap_state_machine::raft::{log_id_to_raft, snapshot_meta};
 use raftmap_state_machine::{
-    Command, LocalIdentity, LogId, StateMachine, Store, StoreConfig, TypeConfig,
+    Command, Incoming, LocalIdentity, LogId, SnapshotData, StateMachine, Store, StoreConfig,
+    TypeConfig,
 };
 
 /// The node's.
@@ -66,6 +67,9 @@ fn main() {
     }
     if is_wanted("gets") {
         reads(puts.min(200_000), value_bytes);
+    }
+    if is_wanted("snapshot") {
+        snapshot(puts, value_bytes);
     }
 }
 
@@ -138,7 +142,8 @@ fn reads(keys: u64, value_bytes: usize) {
     drop(machine);
     store.close().expect("a close");
     let (machine, store) = open(&dir, 256 << 20);
-    let view = store.view();
+    println!("open with {keys} keys: {} ms", store.recovery().ms);
+    let (view, resident) = (store.view(), resident());
     for name in ["cold gets", "hot gets"] {
         let begun = Instant::now();
         let mut found = 0;
@@ -149,9 +154,47 @@ fn reads(keys: u64, value_bytes: usize) {
         println!("{name:<26}{:>11.0}", as_f64(keys) / begun.elapsed().as_secs_f64());
     }
     let hot = store.stats().hot;
-    println!("hot tier: {} entries, {} B counted", hot.entries, hot.bytes);
+    println!(
+        "hot tier: {} entries, {} B counted, {} B resident",
+        hot.entries,
+        hot.bytes,
+        self::resident() - resident
+    );
     drop((view, machine));
     store.close().expect("a close");
+}
+
+/// Writes a snapshot file, receives it into another store and installs it.
+fn snapshot(keys: u64, value_bytes: usize) {
+    let (from, to) = (tempfile::tempdir(), tempfile::tempdir());
+    let (from, to) = (from.expect("a directory"), to.expect("a directory"));
+    let (mut sender, sender_store) = open(&from, 0);
+    apply(&mut sender, entries(&mut Random(9), 0, keys, keys, value_bytes), 256);
+    let (mut receiver, receiver_store) = open(&to, 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let current = runtime.block_on(sender.get_current_snapshot()).expect("a snapshot");
+    let Some(SnapshotData::Frozen(frozen)) = current.map(|current| current.snapshot) else {
+        panic!("something was applied");
+    };
+    let mut begun = Instant::now();
+    let mut lap = |what: &str| {
+        println!("snapshot of {keys} keys, {what:<22}{:>6} ms", begun.elapsed().as_millis());
+        begun = Instant::now();
+    };
+    let file = frozen.write_file().expect("a file");
+    lap(&format!("written, {} MB", file.bytes() >> 20));
+    let bytes = fs::read(file.path()).expect("its bytes");
+    let mut incoming = Incoming::begin(&receiver_store, file.id()).expect("a receiver");
+    for piece in bytes.chunks(1 << 20) {
+        incoming.write(piece).expect("verified bytes");
+    }
+    lap("received");
+    let (meta, data) = incoming.finish().expect("a generation");
+    lap("prepared");
+    let meta = snapshot_meta(&meta).expect("a label");
+    runtime.block_on(receiver.install_snapshot(&meta, data)).expect("an install");
+    lap("installed");
+    assert_eq!(receiver_store.view().digest(), sender_store.view().digest());
 }
 
 fn open(dir: &tempfile::TempDir, hot_bytes_max: u64) -> (StateMachine, Store) {
@@ -249,6 +292,12 @@ fn thread_cpu(name: &str) -> Duration {
         })
         .map(|task| stat_cpu(&task.path().join("stat")))
         .sum()
+}
+
+/// Bytes of memory that this process holds.
+fn resident() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
 fn written() -> u64 {

@@ -46,6 +46,9 @@ const L0_TABLES: u8 = 4;
 /// closing on its reaper.
 const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// How long a stop waits for memtables to be written, and how often it looks.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 
 /// Sizes of a generation; they are fixed when it is created.
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +214,20 @@ impl Generation {
     /// Everything committed before this call survives a power cut when it returns.
     pub(crate) fn persist(&self) -> Result<(), StoreError> {
         self.engine().db.persist(PersistMode::SyncAll).map_err(engine_error("persist"))
+    }
+
+    /// Writes the memtables out, so that the next open has nothing to replay. A convenience: it gives
+    /// up when the engine's threads take longer than `FLUSH_PATIENCE`, as they do for ever after a
+    /// failure.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let keyspace = &self.engine().keyspace;
+        keyspace.rotate_memtable().map_err(engine_error("rotate memtable"))?;
+        let mut waited = Duration::ZERO;
+        while keyspace.sealed_memtable_count() > 0 && waited < FLUSH_PATIENCE {
+            thread::sleep(FLUSH_PAUSE);
+            waited += FLUSH_PAUSE;
+        }
+        Ok(())
     }
 
     /// The state of this moment. On the apply thread between commits only.

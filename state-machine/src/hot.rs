@@ -30,9 +30,10 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 /// Rows longer than this are not held: one of them would push out hundreds of small records.
 pub(crate) const HOT_ROW_BYTES_MAX: usize = 64 << 10;
 
-/// What one entry costs besides the bytes of its key and row: the slot, its two list links, the hash
-/// index, and the allocator's rounding for two allocations.
-const ENTRY_OVERHEAD_BYTES: u64 = 144;
+/// What one entry costs besides the bytes of its key and row: the slot with its list links and the
+/// slack of the slab, the hash index, the row's count of holders, and the allocator's rounding. From
+/// the memory that a process holds with 200,000 entries (`benches/store.rs`, `gets`).
+const ENTRY_OVERHEAD_BYTES: u64 = 224;
 
 /// Below this no cache is made at all: it could not hold one row per shard.
 const HOT_BYTES_MIN: u64 = 64 << 10;

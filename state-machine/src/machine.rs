@@ -40,6 +40,9 @@ pub(crate) const GROUP_ENTRIES_MAX: usize = 256;
 pub(crate) const GROUP_BYTES_MAX: usize = 4 << 20;
 /// An idle store's View is renewed this often, so that the last one does not pin old tables.
 const IDLE: Duration = Duration::from_secs(1);
+/// Between two steps of background removal while nothing else is to do: half the time is left to
+/// whatever else this machine does.
+const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 
 /// An entry of the log, without openraft.
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl Machine {
     /// Serves jobs until it is told to stop or nobody can ask any more.
     pub(crate) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
-            let patience = if self.is_sweep_due() { Duration::ZERO } else { IDLE };
+            let patience = if self.is_sweep_due() { SWEEP_PAUSE } else { IDLE };
             let job = match jobs.recv_timeout(patience) {
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(job) => Some(job),

@@ -315,6 +315,7 @@ impl Store {
         if shared.failed.get().is_some() {
             return Err(StoreError::Closed);
         }
+        shared.view().rows().generation().flush().inspect_err(|error| shared.fail(error))?;
         shared.checkpoint()?;
         let reaper = shared.reaper.clone();
         if let Some(shared) = Arc::into_inner(shared) {
