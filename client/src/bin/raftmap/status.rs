@@ -7,7 +7,7 @@ use raftmap_client::{
     Error,
     api::{NodeRole, Status},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::{context::Context, failure::Failure, output::table};
 
@@ -15,6 +15,16 @@ use crate::{context::Context, failure::Failure, output::table};
 struct Heard {
     addr: String,
     status: Result<Status, Error>,
+}
+
+/// The same for programs.
+#[derive(Serialize)]
+struct HeardJson<'a> {
+    addr: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
@@ -27,16 +37,14 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     });
     let mut heard = join_all(asked).await;
     heard.sort_by_key(|h| h.status.as_ref().map_or(u64::MAX, |s| s.node_id));
-    let value: Vec<Value> = heard.iter().map(Heard::json).collect();
+    let value: Vec<HeardJson<'_>> = heard.iter().map(Heard::json).collect();
     context.out.result(&value, || text(&heard))
 }
 
 impl Heard {
-    fn json(&self) -> Value {
-        match &self.status {
-            Ok(status) => json!({ "addr": self.addr, "status": status }),
-            Err(error) => json!({ "addr": self.addr, "error": error.to_string() }),
-        }
+    fn json(&self) -> HeardJson<'_> {
+        let error = self.status.as_ref().err().map(ToString::to_string);
+        HeardJson { addr: &self.addr, status: self.status.as_ref().ok(), error }
     }
 
     fn row(&self) -> Vec<String> {

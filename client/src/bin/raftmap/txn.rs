@@ -40,8 +40,8 @@ fn text(reply: &TxnReply) -> String {
     let branch = if reply.succeeded { "success" } else { "failure" };
     let mut text = format!("{branch} branch, revision {}", reply.revision);
     for result in &reply.results {
-        // A reply that was read from JSON can be written as JSON.
-        text.push_str(&format!("\n{}", serde_json::json!(result)));
+        let line = serde_json::to_string(result).expect("what was read from JSON can be written");
+        text.push_str(&format!("\n{line}"));
     }
     text
 }
