@@ -40,8 +40,10 @@ const PREFIX: &str = "gen-";
 const WORKERS: usize = 2;
 /// Table files kept open.
 const FILES_MAX: usize = 512;
-/// Tables in level 0 before they are merged down.
-const L0_TABLES: u8 = 4;
+/// Tables in level 0 before they are merged down. With 8 instead of 4 a million puts wrote a quarter
+/// less and took a fifth less CPU; a get that misses asks four more filters, which lie in memory. From
+/// 20 on the engine slows commits down.
+const L0_TABLES: u8 = 8;
 /// Attempts to take LOCK, 20 ms apart: a store that was just dropped in this process may still be
 /// closing on its reaper.
 const LOCK_ATTEMPTS: u32 = 100;
