@@ -183,9 +183,26 @@ pub(crate) fn copy_into(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_into(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), &target).unwrap();
+            copy_file(&entry.path(), &target);
         }
     }
+}
+
+pub(crate) const PAGE: usize = 4096;
+
+/// Whether nothing was ever written to a page.
+pub(crate) fn is_empty(page: &[u8]) -> bool {
+    [0; PAGE].starts_with(page)
+}
+
+/// Leaves the unused end of a preallocated journal a hole, as it is in the original.
+fn copy_file(from: &Path, to: &Path) {
+    let bytes = std::fs::read(from).unwrap();
+    let mut pages = bytes.chunks(PAGE);
+    let used = PAGE * pages.rposition(|page| !is_empty(page)).map_or(0, |last| last + 1);
+    std::fs::write(to, &bytes[..used.min(bytes.len())]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(to).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
 }
 
 /// The generation directories, by name.

@@ -5,9 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Node, assert_sound, copy, eventually, puts, small};
-
-const PAGE: usize = 4096;
+use crate::support::{Node, PAGE, assert_sound, copy, eventually, is_empty, puts, small};
 
 /// The digest after each group, by the index it ends with; and the index of the checkpoint.
 struct History {
@@ -44,7 +42,7 @@ fn journal_pages(dir: &Path) -> Vec<(PathBuf, Vec<usize>)> {
         if path.extension().is_some_and(|extension| extension == "jnl") {
             let bytes = fs::read(&path).unwrap();
             let pages = bytes.chunks(PAGE).enumerate();
-            let used = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+            let used = pages.filter(|(_, page)| !is_empty(page));
             journals.push((path, used.map(|(page, _)| page).collect()));
         }
     }
