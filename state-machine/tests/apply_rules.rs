@@ -676,6 +676,20 @@ fn a_quota_in_bytes_counts_keys_and_values() {
     assert!(world.apply(&put("b", "1234567")).refusal().is_none());
 }
 
+#[test]
+fn a_store_above_its_quota_takes_what_does_not_grow() {
+    let mut world = World::new();
+    for key in ["a", "b", "c"] {
+        world.apply(&put(key, "12345"));
+    }
+    // The bounds come after the keys.
+    let settings = Settings { keys_max: Some(2), quota_bytes: Some(10), ..Settings::default() };
+    world.apply(&Op::Form(Form { cluster_id: 1, settings }));
+    assert!(world.apply(&put("a", "54321")).refusal().is_none(), "the same size");
+    assert!(world.apply(&batch(vec![txn_put("a", "1"), txn_delete("b")])).refusal().is_none());
+    assert_refused(&mut world, &put("d", "1"), &Refusal::QuotaExceeded { limit: 2 });
+}
+
 // Formation and garbage.
 
 #[test]
