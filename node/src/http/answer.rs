@@ -78,7 +78,7 @@ impl Answer {
             answer = answer.number(name.clone(), *number);
         }
         if let Some(revision) = refused.problem.mod_revision.filter(|revision| *revision > 0) {
-            answer = answer.etag(revision);
+            answer.set_etag(revision);
         }
         if let Some(seconds) = error.retry_after() {
             answer = answer.number(RETRY_AFTER, seconds);
@@ -93,8 +93,13 @@ impl Answer {
     }
 
     pub(crate) fn content(mut self, form: Form, bytes: Bytes) -> Self {
+        self.set_content(form, bytes);
+        self
+    }
+
+    pub(crate) fn set_content(&mut self, form: Form, bytes: Bytes) {
         self.body = Body::whole(bytes);
-        self.field(CONTENT_TYPE, HeaderValue::from_static(form.media_type()))
+        self.set(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
     }
 
     pub(crate) fn body(mut self, form: Form, body: Body) -> Self {
@@ -103,22 +108,32 @@ impl Answer {
     }
 
     pub(crate) fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.head.insert(name, value);
+        self.set(name, value);
         self
     }
 
     pub(crate) fn number(mut self, name: HeaderName, number: u64) -> Self {
-        push_number(&mut self.digits, number);
-        let value = self.take_digits();
-        self.field(name, value)
+        self.set_number(name, number);
+        self
     }
 
-    pub(crate) fn etag(mut self, mod_revision: u64) -> Self {
+    /// As [`Answer::field`], in place: on the hot path moving an answer about is measurable.
+    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.head.insert(name, value);
+    }
+
+    pub(crate) fn set_number(&mut self, name: HeaderName, number: u64) {
+        push_number(&mut self.digits, number);
+        let value = self.take_digits();
+        self.set(name, value);
+    }
+
+    pub(crate) fn set_etag(&mut self, mod_revision: u64) {
         self.digits.put_u8(b'"');
         push_number(&mut self.digits, mod_revision);
         self.digits.put_u8(b'"');
         let value = self.take_digits();
-        self.field(ETAG, value)
+        self.set(ETAG, value);
     }
 
     pub(crate) fn body_len(&self) -> u64 {

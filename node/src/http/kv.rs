@@ -77,10 +77,11 @@ pub(crate) async fn get(call: &mut Call<'_>, at: KeyAt<'_>) -> Result<Answer> {
     let known =
         condition.if_none_match.is_some_and(|known| tags::matches(&known, item.mod_revision));
     let mut answer = if known { Answer::new(StatusCode::NOT_MODIFIED) } else { found(&item, form) };
-    answer = answer.etag(item.mod_revision).number(KV_REVISION, now);
-    answer = answer.field(KV_TIER, HeaderValue::from_static(tier_name(tier)));
+    answer.set_etag(item.mod_revision);
+    answer.set_number(KV_REVISION, now);
+    answer.set(KV_TIER, HeaderValue::from_static(tier_name(tier)));
     if let Some(age) = staleness {
-        answer = answer.number(KV_STALENESS_MS, age);
+        answer.set_number(KV_STALENESS_MS, age);
     }
     Ok(answer)
 }
@@ -93,22 +94,21 @@ pub(crate) fn staleness(params: &Params, point: &ReadPoint) -> Option<u64> {
 
 fn found(item: &Item, form: Form) -> Answer {
     let mut answer = Answer::new(StatusCode::OK);
-    answer = match form {
+    match form {
+        Form::Raw => answer.set_content(Form::Raw, item.value.clone()),
         Form::Json | Form::Lines => {
-            let mut json =
-                Json::with_capacity(item.key.len() + item.value.len() + RECORD_AROUND_BYTES);
+            let mut json = Json::with_capacity(room(item));
             json.record(item, true);
-            answer.content(Form::Json, json.into_bytes())
+            answer.set_content(Form::Json, json.into_bytes());
         }
-        Form::Raw => answer.content(Form::Raw, item.value.clone()),
-    };
-    answer = answer.number(KV_CREATE_REVISION, item.create_revision);
-    answer = answer.number(KV_VERSION, item.version);
+    }
+    answer.set_number(KV_CREATE_REVISION, item.create_revision);
+    answer.set_number(KV_VERSION, item.version);
     if item.lease > 0 {
-        answer = answer.number(KV_LEASE, item.lease);
+        answer.set_number(KV_LEASE, item.lease);
     }
     if let Some(ttl_ms) = item.ttl_ms {
-        answer = answer.number(KV_TTL_MS, ttl_ms);
+        answer.set_number(KV_TTL_MS, ttl_ms);
     }
     answer
 }
@@ -135,7 +135,10 @@ pub(crate) async fn put(call: &mut Call<'_>, at: KeyAt<'_>) -> Result<Answer> {
     json.raw("{\"revision\":").number(reply.revision);
     json.raw(",\"created\":").flag(created).prev(prev.as_ref()).raw("}");
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(Answer::json(status, json).etag(reply.revision).number(KV_REVISION, reply.revision))
+    let mut answer = Answer::json(status, json);
+    answer.set_etag(reply.revision);
+    answer.set_number(KV_REVISION, reply.revision);
+    Ok(answer)
 }
 
 /// `PATCH` of one key: its deadline alone.
@@ -150,8 +153,10 @@ pub(crate) async fn patch(call: &mut Call<'_>, at: KeyAt<'_>) -> Result<Answer> 
     let Outcome::Touched { item } = &reply.outcome else { return Err(unexpected(&reply)) };
     let mut json = Json::with_capacity(room(item));
     json.record(item, true);
-    let answer = Answer::json(StatusCode::OK, json).etag(item.mod_revision);
-    Ok(answer.number(KV_REVISION, reply.revision))
+    let mut answer = Answer::json(StatusCode::OK, json);
+    answer.set_etag(item.mod_revision);
+    answer.set_number(KV_REVISION, reply.revision);
+    Ok(answer)
 }
 
 /// `DELETE` of one key.

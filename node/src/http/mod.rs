@@ -147,7 +147,7 @@ impl Front {
         reads: bool,
     ) -> (Answer, Option<Permit>) {
         let answer = result.unwrap_or_else(|error| Answer::refusal(&error));
-        let (answer, permit) = match permit {
+        let (mut answer, permit) = match permit {
             Some(mut permit) => match permit.hold(answer.body_len()) {
                 Ok(()) => (answer, Some(permit)),
                 Err(full) if reads => (Answer::refusal(&ApiError::from(full)), Some(permit)),
@@ -156,11 +156,11 @@ impl Front {
             },
             None => (answer, None),
         };
-        let answer = answer.field(KV_NODE, self.0.node.clone());
-        match self.0.service.leader() {
-            Some(leader) => (answer.number(KV_LEADER, leader), permit),
-            None => (answer, permit),
+        answer.set(KV_NODE, self.0.node.clone());
+        if let Some(leader) = self.0.service.leader() {
+            answer.set_number(KV_LEADER, leader);
         }
+        (answer, permit)
     }
 }
 

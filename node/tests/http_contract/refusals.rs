@@ -155,6 +155,19 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     socket.write_all(head.as_bytes()).await.unwrap();
     let problem = read_reply(&mut socket).await.unwrap().refused(413, "value_too_large");
     assert_eq!(problem["limit"], 8 << 20);
+    // A client that waits for leave to send is not given it, or is, as the length deserves.
+    let mut socket = at.connect().await;
+    let expecting = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    socket.write_all(expecting.as_bytes()).await.unwrap();
+    read_reply(&mut socket).await.unwrap().refused(413, "value_too_large");
+    let mut socket = at.connect().await;
+    let expecting = expecting.replace("8388609", "5").replace("/a ", "/a?prev=x ");
+    socket.write_all(expecting.as_bytes()).await.unwrap();
+    read_reply(&mut socket).await.unwrap().invalid("prev");
+    let mut socket = at.connect().await;
+    let expecting = expecting.replace("?prev=x", "").replace("PUT", "POST");
+    socket.write_all(expecting.as_bytes()).await.unwrap();
+    read_reply(&mut socket).await.unwrap().refused(405, "method_not_allowed");
     // Sent all the same: the answer is still heard.
     let beyond = vec![b'v'; (8 << 20) + 1];
     let problem = at.put("/v1/kv/a", &beyond).await.refused(413, "value_too_large");

@@ -92,6 +92,8 @@ impl At {
 
     /// The revision and the digest of the whole state: equal before and after, nothing changed.
     pub async fn fingerprint(&self) -> (u64, String) {
+        // The status is this node's own; a linearizable read before it makes it current.
+        self.get("/v1/kv?count_only=true").await;
         let status = self.get("/v1/status").await.json();
         let store = &status["store"];
         let revision = store["revision"].as_u64().expect("a revision");
