@@ -133,7 +133,10 @@ impl Load {
         let last = self.durable.load(Ordering::Acquire) + count;
         self.last.store(last, Ordering::Release);
         let load = Arc::clone(self);
-        self.ask(move |_| (0..in_flight).for_each(|_| load.again()));
+        self.ask(move |index| {
+            load.durable.fetch_max(index, Ordering::Release);
+            (0..in_flight).for_each(|_| load.again());
+        });
         while self.durable.load(Ordering::Acquire) < last {
             std::thread::park();
         }

@@ -359,6 +359,7 @@ fn close_tail(
     let seal = SealFrame::encode(&footer, &segment.header, *end, *chain);
     write_all(&*segment.file, &seal.bytes, *end).map_err(LogError::io("write", &segment.path))?;
     segment.file.sync_all().map_err(LogError::io("sync", &segment.path))?;
+    segments.seal_is_on_disk();
     let file_end = end + u64_len(seal.bytes.len());
     let end_lsn = segment.header.start_lsn + file_end;
     let predecessor = Predecessor { seq: segment.header.seq, end_lsn, chain: seal.chain };

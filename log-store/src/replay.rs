@@ -120,6 +120,7 @@ impl Replay {
             return Err(self.damaged(&segment, scanned.end, last, reason.to_owned()));
         }
         self.segments.seal(seal_at, end);
+        self.segments.seal_is_on_disk();
         self.segments.trim(self.index_bytes_max, self.files_max);
         if segment.file_len > end {
             self.longer.push((segment.file, end));
@@ -137,6 +138,7 @@ impl Replay {
         let scanned = self.segment(segment, window, None)?;
         if let Some(seal_at) = self.seal_at {
             self.segments.seal(seal_at, scanned.end);
+            self.segments.seal_is_on_disk();
         }
         Ok((scanned, self.seal_at.is_some()))
     }

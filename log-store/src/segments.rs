@@ -49,6 +49,8 @@ struct Sealed {
     first: u64,
     count: u64,
     resident: Option<Arc<Resident>>,
+    /// The footer can be read back, so `resident` may go.
+    is_on_disk: bool,
     used: u64,
 }
 
@@ -100,15 +102,33 @@ impl Segments {
         self.current.as_mut()
     }
 
-    /// Turns the current segment into a sealed one, readable as before; what its footer is made of.
+    /// Turns the current segment into a sealed one, readable as before; what its footer is made of. Until
+    /// `seal_is_on_disk` its places stay in memory.
     pub(crate) fn seal(&mut self, seal_at: u32, end: u64) -> Option<Footer> {
         let Current { seq, path, file, index, .. } = self.current.take()?;
         let (first, count) = (index.first, index.count());
         let footer = index.into_footer(file);
         let resident = Some(Arc::clone(&footer.places));
         let used = self.clock;
-        self.sealed.push_back(Sealed { seq, path, end, seal_at, first, count, resident, used });
+        self.sealed.push_back(Sealed {
+            seq,
+            path,
+            end,
+            seal_at,
+            first,
+            count,
+            resident,
+            is_on_disk: false,
+            used,
+        });
         Some(footer)
+    }
+
+    /// The footer of the last sealed segment is written.
+    pub(crate) fn seal_is_on_disk(&mut self) {
+        if let Some(last) = self.sealed.back_mut() {
+            last.is_on_disk = true;
+        }
     }
 
     /// Forgets entries from `next` on.
@@ -196,7 +216,7 @@ impl Segments {
             if bytes <= index_bytes_max && residents().count() <= files_max {
                 return;
             }
-            let held = self.sealed.iter_mut().filter(|s| s.resident.is_some());
+            let held = self.sealed.iter_mut().filter(|s| s.is_on_disk && s.resident.is_some());
             let Some(oldest) = held.min_by_key(|s| s.used) else { return };
             oldest.resident = None;
         }
@@ -258,6 +278,7 @@ mod tests {
             }
             if seq < 3 {
                 segments.seal(4396, 5000);
+                segments.seal_is_on_disk();
             }
         }
         segments
@@ -306,6 +327,17 @@ mod tests {
         s.seal(4396, 5000);
         assert_eq!(s.remove_purged(100), []);
         assert_eq!(s.count(), 1);
+    }
+
+    #[test]
+    fn places_stay_in_memory_until_the_footer_is_on_disk() {
+        let mut s = segments();
+        s.seal(4396, 5000);
+        s.trim(0, 0);
+        assert_eq!(piece(&mut s, 7..10, 9999), Some((7, 3, 4396)));
+        s.seal_is_on_disk();
+        s.trim(0, 0);
+        assert_eq!(piece(&mut s, 7..10, 9999), None);
     }
 
     #[test]

@@ -308,8 +308,6 @@ impl Writer {
         let Some(active) = self.active.take() else { return Ok(()) };
         let mut inner = self.shared.lock();
         let footer = seal::footer(&mut inner.segments, active.offset);
-        let config = &self.shared.config;
-        inner.segments.trim(config.index_bytes_max, config.files_max);
         drop(inner);
         let footer = footer.expect("the active segment is the current one");
         let seal = SealFrame::encode(&footer, &active.header, active.offset, active.chain);
@@ -321,7 +319,12 @@ impl Writer {
         let end = active.offset + u64_len(seal.bytes.len());
         let end_lsn = active.header.start_lsn + end;
         self.durable_lsn = end_lsn;
-        self.shared.lock().durable_lsn = end_lsn;
+        let config = &self.shared.config;
+        let mut inner = self.shared.lock();
+        inner.durable_lsn = end_lsn;
+        inner.segments.seal_is_on_disk();
+        inner.segments.trim(config.index_bytes_max, config.files_max);
+        drop(inner);
         self.tail = Some(Predecessor { seq: active.header.seq, end_lsn, chain: seal.chain });
         self.longer = Some((active.file, end));
         Ok(())

@@ -1,6 +1,8 @@
 //! The log from outside: on a simulated disk that forgets, fails and rots, and on a real one.
 
 #[cfg(test)]
+mod adapter;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod crash;
@@ -8,6 +10,8 @@ mod crash;
 mod damage;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
