@@ -25,6 +25,8 @@ mod conn;
 mod cursor;
 mod error;
 mod figures;
+#[cfg(test)]
+mod garbage;
 mod json;
 mod kv;
 mod limits;

@@ -1,10 +1,12 @@
 //! `GET /v1/kv?…`: pages, cursors, groups, counts and streams of lines.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::keys::base64;
 use crate::nodes::Nodes;
-use crate::wire::{At, Reply};
+use crate::wire::{At, PATIENCE, Reply};
 
 pub async fn stories(at: &At) {
     a_list_takes_bounds_and_forms(at).await;
@@ -229,6 +231,30 @@ async fn lines_stream_the_whole_range(at: &At) {
     let target = format!("/v1/kv?prefix={p}line/&separator=/");
     let accept = [("accept", "application/x-ndjson")];
     at.send("GET", &target, &accept, b"").await.invalid("separator");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_moment_is_gone_is_cut_off() {
+    let nodes = Nodes::one().await;
+    let at = nodes.only();
+    let value = vec![b'v'; 1 << 20];
+    for key in 0..40 {
+        at.put(&format!("/v1/kv/cut{key:02}"), &value).await.is(201);
+    }
+    let mut socket = at.connect().await;
+    let request =
+        "GET /v1/kv?prefix=cut HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut begin = [0; 1000];
+    socket.read_exact(&mut begin).await.unwrap();
+    assert!(begin.starts_with(b"HTTP/1.1 200 OK"));
+    at.delete("/v1/kv?all=true").await.is(200);
+
+    let mut rest = Vec::new();
+    let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("an end in time");
+    assert!(rest.len() < 40 << 20, "it ended early");
+    assert!(!rest.windows(6).any(|six| six == b"\"end\":"), "and does not say that it is whole");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "not even in its framing");
 }
 
 async fn contradictions_are_refused(at: &At) {
