@@ -98,7 +98,7 @@ impl Conn {
     /// How often a connection is to be looked at.
     pub(crate) fn tick(limits: &Limits) -> Duration {
         let shortest = cmp::min(limits.head_timeout, limits.idle_timeout).min(limits.write_stall);
-        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
+        (shortest / 2).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
 
     pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {

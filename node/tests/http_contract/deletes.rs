@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::nodes::Nodes;
 use crate::wire::At;
 
-pub async fn stories(at: &At) {
+pub(crate) async fn stories(at: &At) {
     a_range_is_deleted_at_once(at).await;
     nothing_is_deleted_by_accident(at).await;
 }

@@ -6,7 +6,7 @@ use crate::nodes::{Nodes, until};
 use crate::wire::At;
 
 /// Everything of this file, for `everywhere`.
-pub async fn stories(at: &At) {
+pub(crate) async fn stories(at: &At) {
     a_put_creates_then_changes(at).await;
     a_get_tells_everything_about_a_record(at).await;
     keys_and_values_are_bytes(at).await;
@@ -42,7 +42,7 @@ on_one_node! {
     a_key_with_a_ttl_ends
 }
 
-pub async fn a_put_creates_then_changes(at: &At) {
+pub(crate) async fn a_put_creates_then_changes(at: &At) {
     let key = at.key("put");
     let before = at.revision().await;
 
@@ -68,7 +68,7 @@ pub async fn a_put_creates_then_changes(at: &At) {
     assert_eq!(without.get("prev"), None);
 }
 
-pub async fn a_get_tells_everything_about_a_record(at: &At) {
+pub(crate) async fn a_get_tells_everything_about_a_record(at: &At) {
     let key = at.key("got");
     let revision = at.put(&key, "v1").await.is(201).number("kv-revision");
     at.put(&format!("{key}?ttl=1h"), "v2").await.is(200);
@@ -110,7 +110,7 @@ pub async fn a_get_tells_everything_about_a_record(at: &At) {
     assert_eq!(head.body, b"");
 }
 
-pub async fn keys_and_values_are_bytes(at: &At) {
+pub(crate) async fn keys_and_values_are_bytes(at: &At) {
     let key = at.key("%ff%00");
     at.put(&key, b"\xfe\x00\n").await.is(201);
     assert_eq!(at.get(&key).await.is(200).body, b"\xfe\x00\n");
@@ -156,7 +156,7 @@ pub async fn keys_and_values_are_bytes(at: &At) {
     assert!(at.get(&at.key("large")).await.is(200).body == large, "another value came back");
 }
 
-pub async fn paths_are_not_normalised(at: &At) {
+pub(crate) async fn paths_are_not_normalised(at: &At) {
     for key in ["a/b", "a//b", "a/../b", "a/./b", "a/b/", "a+b", "a%20b", "A/b"] {
         at.put(&at.key(key), key).await.is(201);
     }
@@ -183,7 +183,7 @@ pub async fn paths_are_not_normalised(at: &At) {
     assert_eq!(at.get(&odd).await.is(200).text(), "x");
 }
 
-pub async fn a_get_takes_conditions(at: &At) {
+pub(crate) async fn a_get_takes_conditions(at: &At) {
     let key = at.key("condition");
     let revision = at.put(&key, "x").await.is(201).number("kv-revision");
     let tag = format!("\"{revision}\"");
@@ -218,7 +218,7 @@ pub async fn a_get_takes_conditions(at: &At) {
     }
 }
 
-pub async fn a_write_takes_conditions(at: &At) {
+pub(crate) async fn a_write_takes_conditions(at: &At) {
     let key = at.key("cas");
     let absent = at.key("cas-absent");
     let revision = at.put(&key, "x").await.is(201).number("kv-revision");
@@ -265,7 +265,7 @@ pub async fn a_write_takes_conditions(at: &At) {
     at.send("DELETE", &key, &both, b"").await.is(200);
 }
 
-pub async fn a_patch_changes_the_deadline_alone(at: &At) {
+pub(crate) async fn a_patch_changes_the_deadline_alone(at: &At) {
     let key = at.key("patched");
     let revision = at.put(&key, "x").await.is(201).number("kv-revision");
 
@@ -296,7 +296,7 @@ pub async fn a_patch_changes_the_deadline_alone(at: &At) {
     assert_eq!(at.fingerprint().await, before);
 }
 
-pub async fn a_delete_takes_one_key(at: &At) {
+pub(crate) async fn a_delete_takes_one_key(at: &At) {
     let key = at.key("deleted");
     let revision = at.put(&key, "x").await.is(201).number("kv-revision");
 
@@ -315,7 +315,7 @@ pub async fn a_delete_takes_one_key(at: &At) {
     assert_eq!(plain, json!({"revision": revision + 3, "deleted": 1}));
 }
 
-pub async fn a_key_with_a_ttl_ends(at: &At) {
+pub(crate) async fn a_key_with_a_ttl_ends(at: &At) {
     let key = at.key("ends");
     let revision = at.put(&format!("{key}?ttl=200ms"), "x").await.is(201).number("kv-revision");
     until("the key's end", || async { at.get(&key).await.status == 404 }).await;
@@ -323,6 +323,6 @@ pub async fn a_key_with_a_ttl_ends(at: &At) {
     at.put(&key, "again").await.is(201);
 }
 
-pub fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     raftmap_client::api::bytes::encode_base64(bytes)
 }

@@ -8,7 +8,7 @@ use crate::keys::base64;
 use crate::nodes::Nodes;
 use crate::wire::{At, PATIENCE, Reply};
 
-pub async fn stories(at: &At) {
+pub(crate) async fn stories(at: &At) {
     a_list_takes_bounds_and_forms(at).await;
     a_separator_groups_what_lies_below(at).await;
     pages_show_one_moment(at).await;

@@ -4,6 +4,8 @@
 //! headers, framing. The stories of one file run each against a node of its own; `everywhere` runs
 //! them again on each node of a cluster of three.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 mod cluster;
 mod deletes;
 mod everywhere;

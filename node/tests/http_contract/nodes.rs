@@ -14,19 +14,19 @@ use tokio::sync::watch;
 use crate::wire::{At, PATIENCE};
 
 /// One node, or a cluster of them.
-pub struct Nodes {
+pub(crate) struct Nodes {
     nodes: BTreeMap<u64, Node>,
     _dirs: Vec<TempDir>,
 }
 
 impl Nodes {
     /// A node that is a cluster of itself.
-    pub async fn one() -> Nodes {
+    pub(crate) async fn one() -> Nodes {
         Nodes::one_with(|_| {}).await
     }
 
     /// The same, with its configuration changed before it starts.
-    pub async fn one_with(change: impl FnOnce(&mut Config)) -> Nodes {
+    pub(crate) async fn one_with(change: impl FnOnce(&mut Config)) -> Nodes {
         let dir = tempfile::tempdir().expect("make a directory");
         let listener = bind().await;
         let mut config = config(1, dir.path(), &listener);
@@ -41,7 +41,7 @@ impl Nodes {
     }
 
     /// Nodes 1 to 3 in one cluster.
-    pub async fn three() -> Nodes {
+    pub(crate) async fn three() -> Nodes {
         let mut listeners = BTreeMap::new();
         for id in 1..=3 {
             listeners.insert(id, bind().await);
@@ -63,36 +63,36 @@ impl Nodes {
         nodes
     }
 
-    pub fn ids(&self) -> Vec<u64> {
+    pub(crate) fn ids(&self) -> Vec<u64> {
         self.nodes.keys().copied().collect()
     }
 
-    pub fn node(&self, id: u64) -> &Node {
+    pub(crate) fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
 
-    pub fn at(&self, id: u64) -> At {
+    pub(crate) fn at(&self, id: u64) -> At {
         At::new(self.nodes[&id].addr())
     }
 
     /// The only node of a cluster of itself.
-    pub fn only(&self) -> At {
+    pub(crate) fn only(&self) -> At {
         self.at(1)
     }
 
     /// Stops one node for good.
-    pub async fn stop(&mut self, id: u64) {
+    pub(crate) async fn stop(&mut self, id: u64) {
         let node = self.nodes.remove(&id).expect("a running node");
         node.stop().await.expect("a clean stop");
     }
 
-    pub async fn ready(&self, id: u64) {
+    pub(crate) async fn ready(&self, id: u64) {
         let at = self.at(id);
         until("a ready node", || async { at.get("/readyz").await.status == 200 }).await;
     }
 
     /// Another listener of node 1, with bounds of its own; it ends with the returned sender.
-    pub async fn with_limits(&self, limits: Limits) -> (At, watch::Sender<bool>) {
+    pub(crate) async fn with_limits(&self, limits: Limits) -> (At, watch::Sender<bool>) {
         let listener = bind().await;
         let at = At::new(addr(&listener));
         let (stop, stopping) = watch::channel(false);
@@ -103,7 +103,7 @@ impl Nodes {
 }
 
 /// Asks again until it holds.
-pub async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
     let began = Instant::now();
     while !holds().await {
         assert!(began.elapsed() < PATIENCE, "waited too long for {what}");

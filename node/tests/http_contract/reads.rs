@@ -3,7 +3,7 @@
 use crate::nodes::Nodes;
 use crate::wire::At;
 
-pub async fn stories(at: &At) {
+pub(crate) async fn stories(at: &At) {
     a_read_sees_an_earlier_revision(at).await;
     a_read_waits_for_a_revision(at).await;
     a_stale_read_tells_its_age(at).await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::nodes::Nodes;
 use crate::wire::At;
 
-pub async fn stories(at: &At) {
+pub(crate) async fn stories(at: &At) {
     a_transaction_runs_in_order_at_one_revision(at).await;
     a_false_branch_is_a_result(at).await;
     every_comparison_does_what_it_says(at).await;

@@ -10,54 +10,54 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Whatever is waited for comes within this time, or never.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where requests go, and what their keys begin with.
 #[derive(Debug, Clone)]
-pub struct At {
-    pub addr: SocketAddr,
-    pub prefix: String,
+pub(crate) struct At {
+    pub(crate) addr: SocketAddr,
+    pub(crate) prefix: String,
 }
 
 /// What came back.
 #[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl At {
-    pub fn new(addr: SocketAddr) -> At {
+    pub(crate) fn new(addr: SocketAddr) -> At {
         At { addr, prefix: String::new() }
     }
 
     /// The target of a key under this prefix; `key` is already percent-encoded.
-    pub fn key(&self, key: &str) -> String {
+    pub(crate) fn key(&self, key: &str) -> String {
         format!("/v1/kv/{}{key}", self.prefix)
     }
 
-    pub async fn get(&self, target: &str) -> Reply {
+    pub(crate) async fn get(&self, target: &str) -> Reply {
         self.send("GET", target, &[], b"").await
     }
 
-    pub async fn put(&self, target: &str, body: impl AsRef<[u8]>) -> Reply {
+    pub(crate) async fn put(&self, target: &str, body: impl AsRef<[u8]>) -> Reply {
         self.send("PUT", target, &[], body.as_ref()).await
     }
 
-    pub async fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Reply {
+    pub(crate) async fn post(&self, target: &str, body: impl AsRef<[u8]>) -> Reply {
         self.send("POST", target, &[], body.as_ref()).await
     }
 
-    pub async fn patch(&self, target: &str) -> Reply {
+    pub(crate) async fn patch(&self, target: &str) -> Reply {
         self.send("PATCH", target, &[], b"").await
     }
 
-    pub async fn delete(&self, target: &str) -> Reply {
+    pub(crate) async fn delete(&self, target: &str) -> Reply {
         self.send("DELETE", target, &[], b"").await
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         target: &str,
@@ -78,20 +78,20 @@ impl At {
     }
 
     /// Sends bytes as they are; `None` when the connection ends without a whole reply.
-    pub async fn raw(&self, bytes: &[u8]) -> Option<Reply> {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Option<Reply> {
         let mut socket = self.connect().await;
         // A server that refuses early may close before it took all of it.
         let _ = socket.write_all(bytes).await;
         read_reply(&mut socket).await
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         let socket = timeout(PATIENCE, TcpStream::connect(self.addr)).await;
         socket.expect("accepted in time").expect("connect")
     }
 
     /// The revision and the digest of the whole state: equal before and after, nothing changed.
-    pub async fn fingerprint(&self) -> (u64, String) {
+    pub(crate) async fn fingerprint(&self) -> (u64, String) {
         // The status is this node's own; a linearizable read before it makes it current.
         self.get("/v1/kv?count_only=true").await;
         let status = self.get("/v1/status").await.json();
@@ -100,14 +100,14 @@ impl At {
         (revision, store["digest"].as_str().expect("a digest").to_owned())
     }
 
-    pub async fn revision(&self) -> u64 {
+    pub(crate) async fn revision(&self) -> u64 {
         let reply = self.get("/v1/kv?count_only=true&limit=1").await;
         reply.number("kv-revision")
     }
 }
 
 /// Reads one reply to the end of its body. A HEAD request's has none, and its connection ends.
-pub async fn read_reply(socket: &mut TcpStream) -> Option<Reply> {
+pub(crate) async fn read_reply(socket: &mut TcpStream) -> Option<Reply> {
     timeout(PATIENCE, read(socket)).await.expect("a reply in time")
 }
 
@@ -174,29 +174,29 @@ async fn more(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
 }
 
 impl Reply {
-    pub fn find(&self, name: &str) -> Option<&str> {
+    pub(crate) fn find(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.find(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
-    pub fn number(&self, name: &str) -> u64 {
+    pub(crate) fn number(&self, name: &str) -> u64 {
         self.header(name).parse().unwrap_or_else(|_| panic!("{name} is no number in {self:?}"))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
     /// Checks the status, and what every reply carries.
     #[track_caller]
-    pub fn is(self, status: u16) -> Reply {
+    pub(crate) fn is(self, status: u16) -> Reply {
         assert_eq!(self.status, status, "{}", self.text());
         if self.find("content-length") != Some("0") && !self.body.is_empty() {
             self.header("content-type");
@@ -207,7 +207,7 @@ impl Reply {
 
     /// Checks that this is the problem `code` with the status it comes with.
     #[track_caller]
-    pub fn refused(self, status: u16, code: &str) -> Value {
+    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
         let reply = self.is(status);
         assert_eq!(reply.header("content-type"), "application/problem+json");
         let problem = reply.json();
@@ -222,7 +222,7 @@ impl Reply {
 
     /// Checks that this is 400 for `field`.
     #[track_caller]
-    pub fn invalid(self, field: &str) -> Value {
+    pub(crate) fn invalid(self, field: &str) -> Value {
         let problem = self.refused(400, "invalid_argument");
         assert_eq!(problem["field"], field, "{problem}");
         problem
