@@ -25,7 +25,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -49,17 +49,21 @@ pub(crate) const IN_FLIGHT_FRAMES_MAX: usize = 256;
 /// The path of append streams.
 pub(crate) const APPEND_PATH: &str = "/raft/v1/append";
 
-/// Opens an append stream to `peer` that carries `requests`.
+/// Opens an append stream to `peer` that carries `requests`; `None` if there are none.
+///
+/// Waits for the first of them before it connects: that is where openraft backs off from a peer that could not
+/// be reached, and where it notices that the peer is not wanted any more.
 pub(crate) async fn open<S>(
     peer: Arc<Peer>,
-    requests: S,
+    mut requests: S,
     silence_max: Duration,
-) -> Result<Acks<S>, PeerError>
+) -> Result<Option<Acks<S>>, PeerError>
 where
     S: Stream<Item = AppendRequest> + Send + Unpin + 'static,
 {
+    let Some(first) = requests.next().await else { return Ok(None) };
     peer.metrics.streams.increment(1);
-    let session = Arc::new(Session::new(requests, peer.clone()));
+    let session = Arc::new(Session::new(first, requests, peer.clone()));
     // From here on, whatever happens, requests are dropped with the guard.
     let guard = Guard { session: session.clone() };
     let body = PeerBody::stream(Requests { session, pieces: Pieces::default() });
@@ -73,7 +77,7 @@ where
         }
     };
     let watchdog = Box::pin(sleep(silence_max / WATCHDOG_TICKS));
-    Ok(Acks { guard, peer, frames, silence_max, watchdog, ended: false, deferred: None })
+    Ok(Some(Acks { guard, peer, frames, silence_max, watchdog, ended: false, deferred: None }))
 }
 
 /// The silence is measured at ticks: it is noticed at most 1/4 late.
@@ -86,6 +90,7 @@ struct Session<S> {
 }
 
 struct State<S> {
+    first: Option<AppendRequest>,
     /// `None` once openraft's stream has ended or is no longer wanted.
     requests: Option<S>,
     /// openraft's stream came to its end: the request body ends in order.
@@ -105,8 +110,9 @@ struct Sent {
 }
 
 impl<S> Session<S> {
-    fn new(requests: S, peer: Arc<Peer>) -> Session<S> {
+    fn new(first: AppendRequest, requests: S, peer: Arc<Peer>) -> Session<S> {
         let state = State {
+            first: Some(first),
             requests: Some(requests),
             finished: false,
             in_flight: VecDeque::new(),
@@ -199,7 +205,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<S> {
         if full {
             return Poll::Pending;
         }
-        match Pin::new(requests).poll_next(cx) {
+        let next = match state.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(requests).poll_next(cx),
+        };
+        match next {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 state.finished = true;

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
@@ -41,11 +41,6 @@ pub(crate) const TRANSFER_PATH: &str = "/raft/v1/transfer_leader";
 /// the sign of a dead connection (the link notices that itself, sooner) but of a node that hangs.
 /// Above any stall of a disk that is worth waiting for: starting again sends everything again.
 const APPEND_SILENCE_MAX: Duration = Duration::from_secs(5);
-
-/// How long a stream that could not be opened waits before it says so. openraft backs off within its request
-/// stream, which nobody polls while there is no connection: without this a peer that is down is tried
-/// thousands of times a second. Short, so that a peer that is back is found at once.
-const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
 type Result<T, E = RPCError<TypeConfig>> = std::result::Result<T, E>;
 
@@ -163,12 +158,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let error = move |error| rpc_error(error, RPCTypes::AppendEntries, here, target);
         Box::pin(async move {
             let opened = append::open(self.peer.clone(), requests, self.silence_max).await;
-            let acks = match self.peer.note(opened) {
-                Ok(acks) => acks,
-                Err(refused) => {
-                    tokio::time::sleep(OPEN_PAUSE).await;
-                    return Err(error(refused));
-                }
+            let Some(acks) = self.peer.note(opened).map_err(error)? else {
+                let none: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(none);
             };
             let results: BoxStream<'s, _> = Box::pin(acks.map(move |result| result.map_err(error)));
             Ok(results)
@@ -213,7 +205,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 }
                 Err(snapshot::SendError::Local(why)) => Err(StreamingError::Unreachable(Unreachable::from_string(why))),
                 Err(snapshot::SendError::Peer(error)) => {
-                    peer.note_refusal(&error);
+                    peer.note_error(&error);
                     Err(rpc_error(error, RPCTypes::InstallSnapshot, self.here, peer.id).into())
                 }
             }

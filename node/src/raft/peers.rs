@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +36,11 @@ const FORWARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A command that is forwarded is shorter than this; a log entry is bounded far below.
 const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
 
+// What a peer was like when it was last called.
+const GOOD: u8 = 0;
+const REFUSING: u8 = 1;
+const GONE: u8 = 2;
+
 /// One other node: its address and one connection per purpose.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -48,8 +53,7 @@ pub(crate) struct Peer {
     pub(crate) forward: Link,
     pub(crate) metrics: PeerMetrics,
     pub(crate) sending: Sending,
-    /// Whether it does not listen to this node; said once.
-    refuses: AtomicBool,
+    standing: AtomicU8,
     service: Identified,
 }
 
@@ -77,7 +81,7 @@ impl Peer {
             forward: link(Purpose::Forward),
             metrics: PeerMetrics::new(id),
             sending: Sending::default(),
-            refuses: AtomicBool::new(false),
+            standing: AtomicU8::new(GOOD),
             service,
         }
     }
@@ -90,23 +94,36 @@ impl Peer {
         self.addr() == peer_addr(member) && self.log_uuid == member.log_uuid
     }
 
-    /// Takes note of what became of a call: a peer that refuses this node needs a human, who is told once.
+    /// Takes note of what became of a call. What lasts is said once: that a peer refuses this node, which
+    /// needs a human, that it is gone, and that it is back.
     pub(crate) fn note<T>(&self, outcome: Result<T, PeerError>) -> Result<T, PeerError> {
         match &outcome {
-            Err(error) => self.note_refusal(error),
-            Ok(_) if self.refuses.load(Ordering::Relaxed) => {
-                self.refuses.store(false, Ordering::Relaxed);
-                tracing::info!(peer = self.id, "the peer listens to this node again");
+            Err(error) => self.note_error(error),
+            Ok(_) if self.standing.load(Ordering::Relaxed) != GOOD => {
+                self.standing.store(GOOD, Ordering::Relaxed);
+                tracing::info!(peer = self.id, "the peer answers again");
             }
             Ok(_) => {}
         }
         outcome
     }
 
-    pub(crate) fn note_refusal(&self, error: &PeerError) {
-        if matches!(error, PeerError::Refused { .. }) && !self.refuses.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(peer = self.id, %error, "a peer does not listen to this node");
+    pub(crate) fn note_error(&self, error: &PeerError) {
+        match error {
+            PeerError::Refused { .. } => {
+                if self.standing.swap(REFUSING, Ordering::Relaxed) != REFUSING {
+                    tracing::warn!(peer = self.id, %error, "a peer does not listen to this node");
+                }
+            }
+            PeerError::Unreachable { .. } | PeerError::Unavailable { .. } => {
+                if self.standing.swap(GONE, Ordering::Relaxed) != GONE {
+                    tracing::warn!(peer = self.id, %error, "a peer cannot be reached");
+                }
+            }
+            PeerError::UnknownNode(_)
+            | PeerError::Timeout { .. }
+            | PeerError::Broken { .. }
+            | PeerError::Malformed { .. } => {}
         }
     }
 
