@@ -87,13 +87,9 @@ impl Log {
             inner.tail.push(entry.clone());
         }
         let era = inner.era;
-        let mut batches = self.split(entries).into_iter().peekable();
-        let mut done = Some(Completion::new(done));
-        while let Some(entries) = batches.next() {
-            // Whoever appended is told when the last part is durable.
-            let done = if batches.peek().is_none() { done.take() } else { None };
-            inner.push(Op::new(Change::Append { entries, era }, done));
-        }
+        let op = Op::new(Change::Append { entries, era }, Some(Completion::new(done)));
+        op.split(usize::try_from(self.shared.config.batch_bytes_max).unwrap_or(usize::MAX))
+            .for_each(|part| inner.push(part));
         self.shared.wake_writer(inner);
         Ok(())
     }
@@ -293,28 +289,6 @@ impl Log {
             Some(bytes) if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
             _ => Ok(()),
         }
-    }
-
-    /// Parts of at most `batch_bytes_max`, or one entry; a part is written as a whole.
-    fn split(&self, mut entries: Vec<EntryParts>) -> Vec<Vec<EntryParts>> {
-        let bytes_max = usize::try_from(self.shared.config.batch_bytes_max).unwrap_or(usize::MAX);
-        let mut parts = Vec::with_capacity(1);
-        let mut bytes = 0;
-        let mut from = 0;
-        let mut cuts = Vec::new();
-        for (i, entry) in entries.iter().enumerate() {
-            if bytes + entry.weight() > bytes_max && i > from {
-                cuts.push(i);
-                (from, bytes) = (i, 0);
-            }
-            bytes += entry.weight();
-        }
-        for cut in cuts.into_iter().rev() {
-            parts.push(entries.split_off(cut));
-        }
-        parts.push(entries);
-        parts.reverse();
-        parts
     }
 }
 

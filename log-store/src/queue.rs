@@ -41,6 +41,25 @@ impl Op {
         Self { change, done, weight: OP_OVERHEAD + entries }
     }
 
+    /// An append as parts of at most `bytes_max`, or of one entry; a part is written as a whole. Whoever
+    /// waits is told when the last one is durable.
+    pub(crate) fn split(self, bytes_max: usize) -> impl Iterator<Item = Self> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let mut op = rest.take()?;
+            if let Change::Append { entries, era } = &mut op.change
+                && op.weight > bytes_max
+                && let cut = first_part(entries, bytes_max)
+                && cut < entries.len()
+            {
+                let later = Change::Append { entries: entries.split_off(cut), era: *era };
+                rest = Some(Self::new(later, op.done.take()));
+                op = Self::new(op.change, None);
+            }
+            Some(op)
+        })
+    }
+
     /// Whether someone waits for it. What nobody waits for rides on the next sync.
     pub(crate) fn is_urgent(&self) -> bool {
         !matches!(self.change, Change::Committed(_) | Change::Purge(_))
@@ -56,6 +75,16 @@ impl Op {
             done.complete(result);
         }
     }
+}
+
+/// How many of the entries fit into a part: at least one.
+fn first_part(entries: &[EntryParts], bytes_max: usize) -> usize {
+    let mut bytes = OP_OVERHEAD;
+    let fits = |entry: &&EntryParts| {
+        bytes += entry.weight();
+        bytes <= bytes_max
+    };
+    entries.iter().take_while(fits).count().max(1)
 }
 
 /// Bytes that each op is charged beside its entries.
@@ -97,6 +126,26 @@ impl fmt::Debug for Completion {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn a_large_append_is_split_and_its_last_part_answers() {
+        let sizes = [10, 10, 500, 10, 10, 10];
+        let entries = (1..).zip(sizes).map(|(index, len)| EntryParts {
+            id: LogIdParts { term: 1, node: 1, index },
+            kind: 0,
+            payload: vec![0; len].into(),
+        });
+        let change = Change::Append { entries: entries.collect(), era: 3 };
+        let op = Op::new(change, Some(Completion::new(|_| {})));
+        let weight = op.weight();
+        let parts: Vec<_> = op.split(64 + 3 * 74).collect();
+        let shape = parts.iter().map(|op| match &op.change {
+            Change::Append { entries, era: 3 } => (entries.len(), op.done.is_some()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(shape.collect::<Vec<_>>(), [(2, false), (1, false), (3, true)]);
+        assert_eq!(parts.iter().map(Op::weight).sum::<usize>(), weight + 2 * OP_OVERHEAD);
+    }
 
     #[test]
     fn a_completion_is_called_once_even_when_it_is_forgotten() {
