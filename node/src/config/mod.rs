@@ -211,7 +211,7 @@ impl Reader {
             quota_bytes: self.parsed("quota-bytes", None, |text| parse_bytes(text).map(Some)),
             log_bytes_max: self.parsed("log-bytes-max", 1 << 30, parse_bytes),
             log_keep_entries: self.parsed("log-keep-entries", 500_000, |text| {
-                text.parse().map_err(|_| format!("{text:?} is not a whole number"))
+                text.parse().map_err(|error| format!("{text:?} is not a whole number: {error}"))
             }),
             checkpoint_bytes: self.parsed("checkpoint-bytes", 64 << 20, parse_bytes),
             heartbeat: self.parsed("heartbeat", Duration::from_millis(100), parse_duration),
@@ -290,7 +290,7 @@ impl Reader {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:7700"))
+    text.parse().map_err(|_not_one| format!("{text:?} is not an address such as 127.0.0.1:7700"))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -59,7 +59,7 @@ impl ReadIndex {
     pub(crate) async fn join(&self) -> Result<u64, RoundError> {
         let (waiter, index) = oneshot::channel();
         let stopped = || RoundError::Stopped("this node is stopping".into());
-        self.queue.send(waiter).await.map_err(|_| stopped())?;
+        self.queue.send(waiter).await.map_err(|_closed| stopped())?;
         index.await.unwrap_or_else(|_| Err(stopped()))
     }
 }

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use raftmap_client::{Client, Got};
 use raftmap_client::api::cluster::{NodeRole, Status};
+use raftmap_client::{Client, Got};
 use tempfile::TempDir;
 
 /// What is waited for comes within this time on a slow, busy machine, or never.
@@ -227,6 +227,15 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    #[expect(clippy::print_stderr, reason = "a failing test shows what its nodes said last")]
+    fn print_tails(&self) {
+        for id in self.ids() {
+            eprintln!("--- node {id}\n{}", self.tail(id));
+        }
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in self.nodes.values_mut() {
@@ -236,15 +245,16 @@ impl Drop for Cluster {
             }
         }
         if std::thread::panicking() {
-            for id in self.ids() {
-                eprintln!("--- node {id}\n{}", self.tail(id));
-            }
+            self.print_tails();
         }
     }
 }
 
 /// Asks again and again until there is an answer. Panics at the deadline.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = tokio::time::interval(Duration::from_millis(20));
     loop {

@@ -6,7 +6,7 @@ use raftmap_client::api::cluster::MemberRole;
 use crate::harness::{Cluster, until};
 
 async fn put(cluster: &Cluster, key: &str) {
-    cluster.client().put(key, "v", &PutOptions::default()).await.unwrap();
+    cluster.client().put(key, "v", &PutOptions::default()).await.expect("a write is taken");
 }
 
 #[tokio::test]

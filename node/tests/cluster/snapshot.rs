@@ -16,7 +16,8 @@ async fn fill(client: &Client, from: u64, count: u64) {
     let writers = (0..16).map(|writer| async move {
         for number in (from + writer..from + count).step_by(16) {
             let value = vec![b'x'; 512];
-            client.put(format!("key-{number}"), value, &PutOptions::default()).await.unwrap();
+            let put = client.put(format!("key-{number}"), value, &PutOptions::default()).await;
+            put.expect("a write is taken");
         }
     });
     futures_util::future::join_all(writers).await;
