@@ -33,8 +33,11 @@ fn filter(level: &str) -> String {
     if level.contains([',', '=']) {
         return level.to_owned();
     }
-    // openraft warns of every client that went away before its answer.
-    format!("{level},openraft=warn,openraft::raft::responder=error,fjall=warn,lsm_tree=warn")
+    // openraft warns of every client that went away before its answer, and of every attempt to
+    // reach a peer that is down, ten a second; the transport says once that it is, and is back.
+    let quiet = ["raft::responder", "core::heartbeat", "replication"];
+    let quiet: String = quiet.map(|module| format!(",openraft::{module}=error")).concat();
+    format!("{level},openraft=warn{quiet},fjall=warn,lsm_tree=warn")
 }
 
 /// The process's metrics; one recorder for all nodes of a process.
