@@ -17,7 +17,7 @@
 //! - Memory is bounded, however long the log is.
 //!
 //! It is not a general log: it has one writer, its entries are numbered by the protocol above it, and what
-//! an entry means is not its business. The bytes are described in `docs/log-format.md`.
+//! an entry means is not its business. The bytes are described in [`mod@format`].
 //!
 //! To read it, begin with `record`, `frame` and `header` (the bytes), then `state` (what they mean), `writer`
 //! and `recovery`.
@@ -53,6 +53,9 @@ mod tail;
 mod types;
 mod verdict;
 mod writer;
+
+#[doc = include_str!("../../docs/log-format.md")]
+pub mod format {}
 
 pub use config::LogConfig;
 pub use error::{Contradiction, Damage, Failure, LogError};

@@ -196,7 +196,9 @@ impl Shared {
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closing = true;
+        let wakers = std::mem::take(&mut inner.room_wakers);
         self.wake_writer(inner);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -17,15 +17,13 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        let made: Vec<_> = dir.ancestors().take_while(is_missing).collect();
         fs::create_dir_all(dir)?;
-        // Every name on the way may be new, and a log is worth nothing under a name that can vanish.
-        for above in dir.canonicalize()?.ancestors().skip(1) {
-            match File::open(above).and_then(|d| d.sync_all()) {
-                Ok(()) => {}
-                // A directory that cannot be opened or synced was not made here.
-                Err(e) if is_unsyncable(&e) => break,
-                Err(e) => return Err(e),
-            }
+        // A log is worth nothing under a name that can vanish.
+        for parent in made.into_iter().filter_map(Path::parent) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            self.sync_dir(parent)?;
         }
         Ok(())
     }
@@ -75,12 +73,6 @@ impl Disk for RealDisk {
         let _ = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
         Ok(Box::new(RealLock { _file: file }))
     }
-}
-
-/// Directories above ours that belong to someone else, or to a file system that cannot sync them.
-fn is_unsyncable(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 #[derive(Debug)]
@@ -151,6 +143,15 @@ mod tests {
         let bytes = read_small(&RealDisk, &dir.path().join("f"), 200_000).unwrap();
         assert_eq!(&bytes[8..16], b"\0\0abc\0\0\0");
         assert_eq!(bytes.len(), 100_000);
+    }
+
+    #[test]
+    fn a_directory_is_made_with_its_parents_and_again_without_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        RealDisk.create_dir(&deep).unwrap();
+        RealDisk.create_dir(&deep).unwrap();
+        assert!(deep.is_dir());
     }
 
     #[test]

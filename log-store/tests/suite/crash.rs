@@ -360,8 +360,7 @@ fn torn(disk: &SimDisk) -> SimDisk {
     let log = open(&torn);
     let next = log.ends().last.map_or(1, |last| last.index + 1);
     let before = torn.files();
-    append(&log, vec![entry(9, next, 2000)]).unwrap();
-    wait(save_vote(&log, vote(9))).unwrap();
+    wait(append(&log, vec![entry(9, next, 2000)])).unwrap();
     // The new segment as it was before its first frame arrived whole, FRONTIER as before.
     let cut = torn.after_power_cut(Survival::Everything);
     let last = segments(&cut).pop().unwrap();

@@ -1,0 +1,63 @@
+//! The log and the bare loop in turns, a few milliseconds each: what the machine does beside moves both.
+//! Prints the medians and their ratio. `cargo bench -p raftmap-log-store --bench ratio`
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod load;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use load::{Bare, IN_FLIGHT, Load, frame_len};
+
+const TURNS: usize = 150;
+const TURN: Duration = Duration::from_millis(12);
+
+fn main() {
+    println!("in flight |  bare loop/s |        log/s   ratio | log, inline/s   ratio");
+    for in_flight in IN_FLIGHT {
+        let dirs = [(); 2].map(|()| tempfile::tempdir_in(".").expect("a directory"));
+        let [across, inline] = [&dirs[0], &dirs[1]].map(Load::new);
+        let mut bare = Bare::new();
+        let bytes = vec![7; frame_len(in_flight)];
+        let rounds = rounds_a_turn(&mut bare, &bytes);
+        let mut rates = [const { Vec::new() }; 3];
+        for _ in 0..TURNS {
+            let begin = Instant::now();
+            (0..rounds).for_each(|_| bare.round(&bytes));
+            let count = rounds * in_flight;
+            let took = [
+                begin.elapsed(),
+                across.across_threads(count, in_flight),
+                inline.inline(count, in_flight),
+            ];
+            for (rates, took) in rates.iter_mut().zip(took) {
+                rates.push(f64::from(u32::try_from(count).expect("few")) / took.as_secs_f64());
+            }
+            [&across, &inline].into_iter().for_each(purge);
+        }
+        let [bare, across, inline] = rates.map(median);
+        println!(
+            "{in_flight:>9} | {bare:>12.0} | {across:>12.0}   {:>5.2} | {inline:>13.0}   {:>5.2}",
+            across / bare,
+            inline / bare
+        );
+    }
+}
+
+/// Old segments go, as in a real node.
+fn purge(load: &Arc<Load>) {
+    load.purge();
+}
+
+fn rounds_a_turn(bare: &mut Bare, bytes: &[u8]) -> u64 {
+    let begin = Instant::now();
+    (0..50).for_each(|_| bare.round(bytes));
+    let round = begin.elapsed() / 50;
+    u64::try_from(TURN.as_nanos() / round.as_nanos().max(1)).expect("few").max(1)
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
