@@ -2,7 +2,8 @@
 //! `fdatasync` a round, with nothing around them.
 //!
 //! `in_flight` appends of one entry of 256 bytes each wait at any time; each that is answered is asked for
-//! again: by another thread that is woken once a commit (`log`, as a node does it), or on the spot by the
+//! again: by another thread that is woken once a commit, one by one (`log`) or
+//! all of a round in one append (`log-batch`, as a node does it), or on the spot by the
 //! writer's own thread (`log-inline`, what the log itself can do). The bare loop writes as many bytes a
 //! round as a commit of all of them. Ratios count, from one run: the machine's load moves all of them.
 
@@ -37,6 +38,7 @@ fn append(c: &mut Criterion) {
                 });
             });
         };
+        rounds("log-batch", Load::one_append, &mut group);
         rounds("log", Load::across_threads, &mut group);
         rounds("log-inline", Load::inline, &mut group);
     }

@@ -14,34 +14,37 @@ const TURNS: usize = 150;
 const TURN: Duration = Duration::from_millis(12);
 
 fn main() {
-    println!("in flight |  bare loop/s |        log/s   ratio | log, inline/s   ratio");
+    println!(
+        "in flight |  bare loop/s |  one append/s   ratio | one by one/s   ratio |     inline/s   ratio"
+    );
     for in_flight in IN_FLIGHT {
-        let dirs = [(); 2].map(|()| tempfile::tempdir_in(".").expect("a directory"));
-        let [across, inline] = [&dirs[0], &dirs[1]].map(Load::new);
+        let dirs = [(); 3].map(|()| tempfile::tempdir_in(".").expect("a directory"));
+        let [batch, across, inline] = [&dirs[0], &dirs[1], &dirs[2]].map(Load::new);
         let mut bare = Bare::new();
         let bytes = vec![7; frame_len(in_flight)];
         let rounds = rounds_a_turn(&mut bare, &bytes);
-        let mut rates = [const { Vec::new() }; 3];
+        let mut rates = [const { Vec::new() }; 4];
         for _ in 0..TURNS {
             let begin = Instant::now();
             (0..rounds).for_each(|_| bare.round(&bytes));
             let count = rounds * in_flight;
             let took = [
                 begin.elapsed(),
+                batch.one_append(count, in_flight),
                 across.across_threads(count, in_flight),
                 inline.inline(count, in_flight),
             ];
             for (rates, took) in rates.iter_mut().zip(took) {
                 rates.push(f64::from(u32::try_from(count).expect("few")) / took.as_secs_f64());
             }
-            [&across, &inline].into_iter().for_each(purge);
+            [&batch, &across, &inline].into_iter().for_each(purge);
         }
-        let [bare, across, inline] = rates.map(median);
-        println!(
-            "{in_flight:>9} | {bare:>12.0} | {across:>12.0}   {:>5.2} | {inline:>13.0}   {:>5.2}",
-            across / bare,
-            inline / bare
-        );
+        let [bare, batch, across, inline] = rates.map(median);
+        print!("{in_flight:>9} | {bare:>12.0}");
+        [batch, across, inline]
+            .iter()
+            .for_each(|rate| print!(" | {rate:>12.0}   {:>5.2}", rate / bare));
+        println!();
     }
 }
 

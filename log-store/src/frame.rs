@@ -80,7 +80,50 @@ const FRAME_LEN_OF_HEAD: u64 = 40;
 pub(crate) struct FrameBuilder {
     bytes: Vec<u8>,
     records: u32,
-    crcs: u32,
+    chain: Chain,
+}
+
+/// The chain value in the making: the checksum of checksums. They are gathered, because many short
+/// checksum runs cost more than a long one.
+#[derive(Debug)]
+struct Chain {
+    gathered: [u8; 256],
+    len: usize,
+    crc: u32,
+}
+
+impl Chain {
+    const EMPTY: Self = Self { gathered: [0; 256], len: 0, crc: 0 };
+
+    #[inline]
+    fn push(&mut self, crc: u32) {
+        if let Some(slot) = self.gathered.get_mut(self.len..self.len + 4) {
+            slot.copy_from_slice(&crc.to_le_bytes());
+            self.len += 4;
+        }
+        if self.len == self.gathered.len() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let gathered = self.gathered.get(..self.len).unwrap_or_default();
+        self.crc = crc32c::crc32c_append(self.crc, gathered);
+        self.len = 0;
+    }
+
+    /// All records, then the frame's own header.
+    fn finish(&mut self, head_crc: u32) -> u32 {
+        self.push(head_crc);
+        self.flush();
+        self.crc
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::EMPTY
+    }
 }
 
 impl FrameBuilder {
@@ -92,14 +135,14 @@ impl FrameBuilder {
         }
         self.bytes.resize(FRAME_HEAD, 0);
         self.records = 0;
-        self.crcs = 0;
+        self.chain = Chain::EMPTY;
     }
 
     /// Adds the record that `put` writes: its offset in the frame and its checksum.
     pub(crate) fn add(&mut self, put: impl FnOnce(&mut Vec<u8>) -> u32) -> (u32, u32) {
         let offset = u32::try_from(self.bytes.len()).expect("a frame is far below 4 GiB");
         let crc = put(&mut self.bytes);
-        self.crcs = crc32c::crc32c_append(self.crcs, &crc.to_le_bytes());
+        self.chain.push(crc);
         self.records += 1;
         (offset, crc)
     }
@@ -124,23 +167,22 @@ impl FrameBuilder {
         self.bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         self.bytes[8..FRAME_HEAD].copy_from_slice(&fields);
-        let next_chain = crc32c::crc32c_append(self.crcs, &crc.to_le_bytes());
-        (&self.bytes, next_chain)
+        (&self.bytes, self.chain.finish(crc))
     }
 }
 
 /// Verifies every record of a frame's body; the chain value that the next frame must carry.
 pub(crate) fn verify_body(head: &FrameHead, mut body: &[u8]) -> Result<u32, &'static str> {
-    let mut crcs = 0;
+    let mut chain = Chain::EMPTY;
     for _ in 0..head.records {
         let (crc, padded) = record::verify(body)?;
-        crcs = crc32c::crc32c_append(crcs, &crc.to_le_bytes());
+        chain.push(crc);
         body = body.get(padded..).ok_or("a record is longer than its frame")?;
     }
     if !body.is_empty() {
         return Err("a frame has bytes behind its last record");
     }
-    Ok(crc32c::crc32c_append(crcs, &head.crc.to_le_bytes()))
+    Ok(chain.finish(head.crc))
 }
 
 #[cfg(test)]
@@ -175,6 +217,17 @@ mod tests {
         assert_eq!(verify(&bytes, PLACE), Ok(chain));
         assert!(verify(&bytes, Place { lsn: 8200, ..PLACE }).is_err());
         assert!(verify(&bytes, Place { salt: 8, ..PLACE }).is_err());
+    }
+
+    #[test]
+    fn the_chain_is_the_checksum_of_all_checksums() {
+        for records in [0, 1, 63, 64, 65, 200] {
+            let crcs: Vec<u32> = (0..=records).map(|n| n * 0x0101_0101).collect();
+            let mut chain = Chain::EMPTY;
+            crcs[..crcs.len() - 1].iter().for_each(|crc| chain.push(*crc));
+            let bytes: Vec<u8> = crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect();
+            assert_eq!(chain.finish(crcs[crcs.len() - 1]), crc32c::crc32c(&bytes), "{records}");
+        }
     }
 
     #[test]

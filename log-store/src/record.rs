@@ -20,6 +20,8 @@ use crate::types::{EntryParts, LogIdParts, VoteParts};
 
 /// Bytes of a record before its body.
 pub(crate) const RECORD_HEAD: usize = 12;
+/// Bytes of an entry's record before its payload.
+const ENTRY_HEAD: usize = RECORD_HEAD + 24;
 
 const ENTRY: u8 = 1;
 const VOTE: u8 = 2;
@@ -55,10 +57,14 @@ pub(crate) const fn padded(len: usize) -> usize {
 
 /// Appends an entry's record; its checksum.
 pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &EntryParts) -> u32 {
+    out.reserve(padded(ENTRY_HEAD + entry.payload.len()));
     let start = begin(out, ENTRY, entry.kind);
-    out.put_u64(entry.id.index);
-    out.put_u64(entry.id.term);
-    out.put_u64(entry.id.node);
+    let LogIdParts { term, node, index } = entry.id;
+    let mut numbers = [0; ENTRY_HEAD - RECORD_HEAD];
+    for (slot, number) in numbers.chunks_exact_mut(8).zip([index, term, node]) {
+        slot.copy_from_slice(&number.to_le_bytes());
+    }
+    out.put(&numbers);
     out.put(&entry.payload);
     end(out, start)
 }

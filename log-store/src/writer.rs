@@ -145,7 +145,9 @@ impl Writer {
             }
             Ok(Ok(())) => {
                 complete(ops, &Ok(()));
+                // While those who were told make up their minds.
                 ops.clear();
+                self.tidy();
                 if self.frontier_at.elapsed() >= self.shared.config.frontier_interval {
                     self.hand_over_frontier();
                 }
@@ -240,7 +242,6 @@ impl Writer {
     /// Tells readers and callers what is durable now.
     fn publish(&mut self, ops: &VecDeque<Op>, frame_at: u64) -> Result<(), Arc<Failure>> {
         let shared = Arc::clone(&self.shared);
-        let config = &shared.config;
         let frame_at = u32::try_from(frame_at).expect("segments are below 4 GiB");
         let mut places = self.places.iter();
         let mut is_purged = false;
@@ -274,10 +275,22 @@ impl Writer {
             }
         }
         inner.durable_lsn = self.durable_lsn;
-        let evict_to = usize::try_from(config.cache_bytes_max).unwrap_or(usize::MAX);
+        let wakers = inner.give_back(bytes, shared.config.queue_bytes_max);
+        drop(inner);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        if is_purged {
+            self.remove_purged();
+        }
+        Ok(())
+    }
+
+    /// Keeps memory within its bound and the metrics up to date: nobody waits for either.
+    fn tidy(&self) {
+        let shared = &self.shared;
+        let cache_bytes_max = usize::try_from(shared.config.cache_bytes_max).unwrap_or(usize::MAX);
+        let mut inner = shared.lock();
         let written_next = inner.written_next;
-        let evicted = inner.tail.evict(written_next, evict_to);
-        let wakers = inner.give_back(bytes, config.queue_bytes_max);
+        let evicted = inner.tail.evict(written_next, cache_bytes_max);
         let levels = Levels {
             queue_bytes: inner.queue_bytes(),
             cache_bytes: inner.tail.bytes(),
@@ -288,11 +301,6 @@ impl Writer {
         drop(inner);
         drop(evicted);
         shared.meters.levels(levels);
-        wakers.into_iter().for_each(std::task::Waker::wake);
-        if is_purged {
-            self.remove_purged();
-        }
-        Ok(())
     }
 
     /// Has the segments removed that the durable purge frontier covers.

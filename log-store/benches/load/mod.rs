@@ -80,7 +80,7 @@ impl Load {
         let owner = Owner { node_id: 1, new_uuid: 1 };
         Arc::new(Self {
             log: Log::open(config, Arc::new(RealDisk), owner).expect("a new log").0,
-            payload: Bytes::from(vec![7; PAYLOAD]),
+            payload: Bytes::from_static(&[7; PAYLOAD]),
             next: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             last: AtomicU64::new(0),
@@ -148,6 +148,33 @@ impl Load {
         } else if self.durable.load(Ordering::Acquire) >= last {
             self.caller.unpark();
         }
+    }
+
+    /// From this thread, all of a round in one append: as openraft hands over what it has gathered.
+    pub(crate) fn one_append(self: &Arc<Self>, count: u64, in_flight: u64) -> Duration {
+        let begin = Instant::now();
+        let last = self.durable.load(Ordering::Acquire) + count;
+        while self.next.load(Ordering::Relaxed) <= last {
+            let first = self.next.fetch_add(in_flight, Ordering::Relaxed);
+            let entries = first..first + in_flight;
+            let entries = entries.map(|index| EntryParts {
+                id: LogIdParts { term: 1, node: 1, index },
+                kind: 1,
+                payload: self.payload.clone(),
+            });
+            let load = Arc::clone(self);
+            let newest = first + in_flight - 1;
+            let done = move |result: Result<(), LogError>| {
+                result.expect("durable");
+                load.durable.store(newest, Ordering::Release);
+                load.caller.unpark();
+            };
+            self.log.append(entries.collect(), done).expect("taken");
+            while self.durable.load(Ordering::Acquire) < newest {
+                std::thread::park();
+            }
+        }
+        begin.elapsed()
     }
 
     /// Old segments go, as in a real node.
