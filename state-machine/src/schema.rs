@@ -4,9 +4,9 @@
 //!   00                                      meta               one row
 //!   01 name                                 local              outside snapshots and the digest
 //!   02 group u64                            applied groups     outside snapshots and the digest
-//!   10 epoch u32 key                        records            live keys
-//!   11 epoch u32 escaped(key) rev u64 sub u32   history        versions that were overwritten or deleted
-//!   20 epoch u32 expires_ms u64 key         deadlines          no value
+//!   10 epoch key                            records            live keys
+//!   11 epoch escaped(key) rev u64 sub u32       history        versions that were overwritten or deleted
+//!   20 epoch expires_ms u64 key             deadlines          no value
 //!   30 rev u64 sub u32                      changes            one row per event
 //! ```
 //!
@@ -15,6 +15,8 @@
 //!
 //! Records, history and deadlines carry the epoch: a clear takes the next epoch and leaves the old rows to the
 //! background.
+
+use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 
@@ -44,8 +46,10 @@ pub const EPOCH_TABLES: [u8; 3] = [table::RECORDS, table::HISTORY, table::DEADLI
 /// The key of the meta row.
 pub const META_KEY: [u8; 1] = [table::META];
 
-/// Table byte and epoch.
-const EPOCH_BYTES: usize = 5;
+/// Table byte and epoch, at most.
+const HEAD_BYTES_MAX: usize = 6;
+/// An epoch from here on does not fit into one byte: a byte says how many follow.
+const LONG_EPOCH: u8 = 0xF8;
 /// Revision and sub.
 const STAMP_BYTES: usize = 12;
 const ESCAPED_ZERO: [u8; 2] = [0x00, 0xFF];
@@ -92,11 +96,47 @@ pub fn group_of(row_key: &[u8]) -> Option<u64> {
     (*table == table::GROUPS).then(|| group.try_into().ok().map(u64::from_be_bytes)).flatten()
 }
 
-/// What every row key of `table` in `epoch` begins with.
+/// What every row key of one table and epoch begins with: two bytes for the first 248 epochs, so that the row keys of
+/// short user keys lie in the nodes of the cold tier's memtable and not behind a pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    len: usize,
+}
+
+impl Deref for Head {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// What every row key of `table` in `epoch` begins with. Sorts as the epochs do, and none begins with another.
 #[must_use]
-pub fn epoch_start(table: u8, epoch: u32) -> [u8; EPOCH_BYTES] {
+pub fn epoch_start(table: u8, epoch: u32) -> Head {
     let [a, b, c, d] = epoch.to_be_bytes();
-    [table, a, b, c, d]
+    let (bytes, len) = match epoch {
+        0..=0xF7 => ([table, d, 0, 0, 0, 0], 2),
+        0xF8..=0xFF => ([table, LONG_EPOCH, d, 0, 0, 0], 3),
+        0x100..=0xFFFF => ([table, LONG_EPOCH + 1, c, d, 0, 0], 4),
+        0x1_0000..=0xFF_FFFF => ([table, LONG_EPOCH + 2, b, c, d, 0], 5),
+        0x100_0000.. => ([table, LONG_EPOCH + 3, a, b, c, d], 6),
+    };
+    Head { bytes, len }
+}
+
+/// How many bytes of a row key are its table and epoch.
+fn head_len(row_key: &[u8]) -> usize {
+    match row_key.get(1) {
+        Some(first) if *first >= LONG_EPOCH => usize::from(*first - LONG_EPOCH) + 3,
+        _ => 2,
+    }
+}
+
+/// What lies behind table and epoch.
+fn behind_head(row_key: &[u8]) -> Option<&[u8]> {
+    row_key.get(head_len(row_key)..)
 }
 
 /// The bound behind every row key of `table` in `epoch`.
@@ -107,7 +147,7 @@ pub fn epoch_end(table: u8, epoch: u32) -> Vec<u8> {
 
 /// The key of a record's row, appended to `to`.
 pub fn push_record_key(to: &mut BytesMut, epoch: u32, key: &[u8]) {
-    to.reserve(EPOCH_BYTES + key.len());
+    to.reserve(HEAD_BYTES_MAX + key.len());
     to.extend_from_slice(&epoch_start(table::RECORDS, epoch));
     to.extend_from_slice(key);
 }
@@ -115,13 +155,13 @@ pub fn push_record_key(to: &mut BytesMut, epoch: u32, key: &[u8]) {
 /// The key of a record's row.
 #[must_use]
 pub fn record_key(epoch: u32, key: &[u8]) -> Vec<u8> {
-    [&epoch_start(table::RECORDS, epoch), key].concat()
+    [&*epoch_start(table::RECORDS, epoch), key].concat()
 }
 
 /// The user's key in a record's row key, sharing its memory.
 #[must_use]
 pub fn record_user_key(row_key: &Bytes) -> Bytes {
-    row_key.slice(EPOCH_BYTES.min(row_key.len())..)
+    row_key.slice(head_len(row_key).min(row_key.len())..)
 }
 
 /// The row keys of the records of `range`: from (inclusive) and to (exclusive).
@@ -146,7 +186,7 @@ fn push_escaped(to: &mut BytesMut, key: &[u8]) {
 }
 
 fn escaped(epoch: u32, key: &[u8], end: [u8; 2]) -> BytesMut {
-    let mut to = BytesMut::with_capacity(EPOCH_BYTES + key.len() + end.len() + STAMP_BYTES);
+    let mut to = BytesMut::with_capacity(HEAD_BYTES_MAX + key.len() + end.len() + STAMP_BYTES);
     to.extend_from_slice(&epoch_start(table::HISTORY, epoch));
     push_escaped(&mut to, key);
     to.extend_from_slice(&end);
@@ -167,7 +207,7 @@ pub fn history_end(epoch: u32, key: &[u8]) -> Vec<u8> {
 
 /// The key of the history row of the version that `key` got at `(revision, sub)`, appended to `to`.
 pub fn push_history_key(to: &mut BytesMut, epoch: u32, key: &[u8], revision: u64, sub: u32) {
-    to.reserve(EPOCH_BYTES + key.len() + ESCAPED_END.len() + STAMP_BYTES);
+    to.reserve(HEAD_BYTES_MAX + key.len() + ESCAPED_END.len() + STAMP_BYTES);
     to.extend_from_slice(&epoch_start(table::HISTORY, epoch));
     push_escaped(to, key);
     to.extend_from_slice(&ESCAPED_END);
@@ -196,8 +236,7 @@ pub fn history_bounds(epoch: u32, range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
 /// The parts of a history row's key: the escaped user key with its end, the revision and the sub.
 #[must_use]
 pub fn split_history_key(row_key: &[u8]) -> Option<(&[u8], u64, u32)> {
-    let (_, rest) = row_key.split_at_checked(EPOCH_BYTES)?;
-    let (rest, sub) = rest.split_last_chunk()?;
+    let (rest, sub) = behind_head(row_key)?.split_last_chunk()?;
     let (escaped, revision) = rest.split_last_chunk()?;
     Some((escaped, u64::from_be_bytes(*revision), u32::from_be_bytes(*sub)))
 }
@@ -206,13 +245,13 @@ pub fn split_history_key(row_key: &[u8]) -> Option<(&[u8], u64, u32)> {
 #[must_use]
 pub fn history_start_of(row_key: &Bytes) -> Option<Bytes> {
     let end = row_key.len().checked_sub(STAMP_BYTES)?;
-    (end > EPOCH_BYTES).then(|| row_key.slice(..end))
+    (end > head_len(row_key)).then(|| row_key.slice(..end))
 }
 
 /// The user's key behind what [`history_start_of`] gave.
 #[must_use]
 pub fn history_user_key(start: &[u8]) -> Option<Vec<u8>> {
-    unescape(start.get(EPOCH_BYTES..)?)
+    unescape(behind_head(start)?)
 }
 
 /// The user's key of an escaped one; none if it was not escaped by us.
@@ -232,7 +271,7 @@ pub fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
 
 /// The key of a deadline's row, appended to `to`.
 pub fn push_deadline_key(to: &mut BytesMut, epoch: u32, expires_ms: u64, key: &[u8]) {
-    to.reserve(EPOCH_BYTES + size_of::<u64>() + key.len());
+    to.reserve(HEAD_BYTES_MAX + size_of::<u64>() + key.len());
     to.extend_from_slice(&epoch_start(table::DEADLINES, epoch));
     to.extend_from_slice(&expires_ms.to_be_bytes());
     to.extend_from_slice(key);
@@ -249,7 +288,7 @@ pub fn deadline_key(epoch: u32, expires_ms: u64, key: &[u8]) -> Vec<u8> {
 /// A deadline row's key behind its epoch: what low marks are made of.
 #[must_use]
 pub fn deadline_suffix(row_key: &Bytes) -> Bytes {
-    row_key.slice(EPOCH_BYTES.min(row_key.len())..)
+    row_key.slice(head_len(row_key).min(row_key.len())..)
 }
 
 /// The deadline row's key with this suffix.
@@ -261,8 +300,7 @@ pub fn deadline_from_suffix(epoch: u32, suffix: &[u8]) -> Vec<u8> {
 /// The deadline and the user's key of a deadline row's key.
 #[must_use]
 pub fn split_deadline_key(row_key: &Bytes) -> Option<(u64, Bytes)> {
-    let (_, rest) = row_key.split_at_checked(EPOCH_BYTES)?;
-    let (expires_ms, key) = rest.split_first_chunk()?;
+    let (expires_ms, key) = behind_head(row_key)?.split_first_chunk()?;
     Some((u64::from_be_bytes(*expires_ms), row_key.slice_ref(key)))
 }
 
@@ -363,6 +401,25 @@ mod tests {
                     assert_eq!(old_from <= old && old < old_to, range.contains(&key));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn heads_sort_as_their_epochs_and_none_begins_with_another() {
+        let epochs =
+            [0, 1, 0xF7, 0xF8, 0xFF, 0x100, 0xFFFF, 0x1_0000, 0xFF_FFFF, 0x100_0000, u32::MAX];
+        let heads = epochs.map(|epoch| epoch_start(table::RECORDS, epoch));
+        for pair in heads.windows(2) {
+            assert!(*pair[0] < *pair[1] && !pair[1].starts_with(&pair[0]), "{pair:?}");
+            assert!(prefix_end(&pair[0]).unwrap().as_slice() <= &*pair[1]);
+        }
+        for epoch in epochs {
+            let row_key = Bytes::from(record_key(epoch, b"\xF9key"));
+            assert_eq!(record_user_key(&row_key), b"\xF9key"[..]);
+            let row_key = Bytes::from(deadline_key(epoch, 7, b"k"));
+            assert_eq!(split_deadline_key(&row_key), Some((7, Bytes::from_static(b"k"))));
+            let row_key = history_key(epoch, b"k", 3, 1);
+            assert_eq!(split_history_key(&row_key).map(|(_, rev, sub)| (rev, sub)), Some((3, 1)));
         }
     }
 

@@ -231,7 +231,7 @@ impl Rows for Frozen {
 impl Rows for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let start = schema::epoch_start(table::RECORDS, self.meta.epoch);
-        let held = key.strip_prefix(&start).and_then(|key| self.hot.peek(key, self.stamp));
+        let held = key.strip_prefix(&*start).and_then(|key| self.hot.peek(key, self.stamp));
         match held {
             Some(Found::Row(row)) => Ok(Some(row)),
             Some(Found::Absent) => Ok(None),
