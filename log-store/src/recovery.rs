@@ -292,6 +292,9 @@ fn accept(
     let durable_lsn = end.map_or(0, |end: Predecessor| end.end_lsn);
     let now = Frontier { durable_lsn, state: replay.state };
     if frontier.frontier() != now {
+        // A killed process may have renamed its last segment and not synced the name. FRONTIER must not
+        // outlive it: it would say for ever that a segment is lost.
+        disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
         frontier.write(now)?;
     }
     files.remove_failed_marker(disk)?;

@@ -8,7 +8,8 @@
 //! ```
 //! Only bytes that were never acknowledged may be cut. They are written behind everything durable, so
 //! whatever shows that X was durable shows that acknowledged bytes are gone:
-//! 1. the file is shorter than it was made, before it got its name;
+//! 1. the file is shorter than it was made, before it got its name: a sealed one is shortened only once its
+//!    successor has its name, and the last one is never removed, so a successor is gone;
 //! 2. FRONTIER says that the log was durable beyond X;
 //! 3. a valid frame behind X was written when the log was durable beyond X.
 
@@ -65,9 +66,6 @@ pub(crate) fn verdict(facts: &TailFacts) -> Verdict {
     if end_lsn < frontier_lsn {
         return Verdict::Refuse(Refusal::BeforeFrontier { end_lsn, frontier_lsn });
     }
-    if facts.is_sealed {
-        return Verdict::Keep;
-    }
     if let Some(synced_lsn) = facts.later_synced_lsn.filter(|&synced| synced > end_lsn) {
         return Verdict::Refuse(Refusal::DurableBeyond { end_lsn, synced_lsn });
     }
@@ -75,7 +73,7 @@ pub(crate) fn verdict(facts: &TailFacts) -> Verdict {
         let (file_len, capacity) = (facts.file_len, facts.capacity);
         return Verdict::Refuse(Refusal::Short { file_len, capacity });
     }
-    if facts.content_end == facts.end {
+    if facts.is_sealed || facts.content_end == facts.end {
         return Verdict::Keep;
     }
     if facts.strict_tail {
@@ -167,9 +165,9 @@ mod tests {
             ),
             ("sealed", TailFacts { is_sealed: true, ..CLEAN }, Verdict::Keep),
             (
-                "sealed and shortened",
-                TailFacts { is_sealed: true, file_len: 500, ..CLEAN },
-                Verdict::Keep,
+                "sealed and shortened: its successor is lost",
+                TailFacts { is_sealed: true, file_len: 3999, ..CLEAN },
+                Verdict::Refuse(short),
             ),
             (
                 "sealed, FRONTIER beyond: a segment is lost",

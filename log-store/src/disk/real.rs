@@ -20,8 +20,10 @@ impl Disk for RealDisk {
         let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
         let made: Vec<_> = dir.ancestors().take_while(is_missing).collect();
         fs::create_dir_all(dir)?;
-        // A log is worth nothing under a name that can vanish.
-        for parent in made.into_iter().filter_map(Path::parent) {
+        // A log is worth nothing under a name that can vanish. A directory that is there may have been made
+        // by a process that was killed before this sync: its own name is synced each time.
+        let own = made.is_empty().then_some(dir);
+        for parent in made.into_iter().chain(own).filter_map(Path::parent) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             self.sync_dir(parent)?;
         }

@@ -8,7 +8,7 @@
 //!
 //! With `recovery_itself`, the power also goes off at every operation of the recovery.
 
-use raftmap_log_store::disk::{SimDisk, Survival};
+use raftmap_log_store::disk::{Fault, Op, SimDisk, Survival};
 use raftmap_log_store::{Log, LogIdParts, VoteParts};
 
 use crate::common::*;
@@ -352,6 +352,31 @@ fn recovery_itself() {
         }
     }
     println!("recovery: {images} images");
+}
+
+#[test]
+fn a_name_that_a_killed_process_did_not_sync_is_durable_before_frontier_tells_of_it() {
+    for step in 0.. {
+        let disk = SimDisk::new();
+        let (log, _) = open_with(&disk, config()).unwrap();
+        // That of the name, and that of the mark which the failure leaves.
+        disk.inject(Op::SyncDir, 1, 2, Fault::Error(std::io::ErrorKind::Other));
+        let answer = append(&log, vec![entry(1, 1, 10)]).unwrap();
+        assert!(answer.recv_timeout(DEADLINE).unwrap().is_err(), "the first segment is not made");
+        drop(log);
+        // The page cache lives on: the next process sees the name.
+        assert_eq!(segments(&disk).len(), 1);
+        let before = disk.steps();
+        disk.power_off_at(before + step);
+        let is_whole = open_with(&disk, config()).is_ok();
+        let left = disk.after_power_cut(Survival::Nothing);
+        let opened = open_with(&left, config());
+        assert!(opened.is_ok(), "cut at {step} of the recovery: {:?}", opened.err());
+        if is_whole {
+            assert!(step > 2, "the recovery had something to do");
+            break;
+        }
+    }
 }
 
 /// The same log with an unfinished write behind its end.
