@@ -169,6 +169,8 @@ impl Janitor {
         });
         if let Err(error) = &made {
             tracing::warn!(%error, path = %path.display(), "no spare segment could be made");
+            // On a full disk the half of it would only be in the way.
+            let _ = self.shared.disk.remove(&path);
         }
         self.desk.put_spare(made.ok().map(|file| (path, file)));
     }

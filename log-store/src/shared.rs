@@ -174,10 +174,18 @@ impl Shared {
     }
 
     /// The log has failed. The first failure stays, everyone who waits and everyone who comes is told it.
-    pub(crate) fn fail(&self, error: LogError) -> Arc<Failure> {
+    pub(crate) fn fail(&self, error: LogError) {
+        self.fail_commit(error, &mut VecDeque::new());
+    }
+
+    /// The same, with the ops that the writer was committing. Everyone is told before the mark is written:
+    /// a disk that fails may take long over it.
+    pub(crate) fn fail_commit(&self, error: LogError, ops: &mut VecDeque<Op>) {
         let mut inner = self.lock();
         if let Some(first) = &inner.failed {
-            return Arc::clone(first);
+            let first = Err(Arc::clone(first));
+            drop(inner);
+            return complete(ops, &first);
         }
         let failure = Arc::new(failure(error, inner.durable_lsn));
         inner.failed = Some(Arc::clone(&failure));
@@ -185,11 +193,12 @@ impl Shared {
         let wakers = std::mem::take(&mut inner.room_wakers);
         self.meters.failed.set(1.0);
         self.wake_writer(inner);
-        tracing::error!(%failure, "the log has failed; it takes nothing any more");
-        complete(&mut waiting, &Err(Arc::clone(&failure)));
+        let told = Err(Arc::clone(&failure));
+        complete(&mut waiting, &told);
+        complete(ops, &told);
         wakers.into_iter().for_each(Waker::wake);
+        tracing::error!(%failure, "the log has failed; it takes nothing any more");
         crate::files::mark_failed(&*self.disk, &self.config.dir, &failure.to_string());
-        failure
     }
 
     /// No more ops are taken; the writer ends once everything is durable.

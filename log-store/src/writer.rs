@@ -138,8 +138,12 @@ impl Writer {
 
     /// Writes the ops, tells who waits; whether the log still works.
     fn commit(&mut self, ops: &mut VecDeque<Op>) -> bool {
-        match self.write(ops).map_err(|error| self.shared.fail(error)) {
-            Ok(Err(failure)) | Err(failure) => {
+        match self.write(ops) {
+            Err(error) => {
+                self.shared.fail_commit(error, ops);
+                false
+            }
+            Ok(Err(failure)) => {
                 complete(ops, &Err(failure));
                 false
             }

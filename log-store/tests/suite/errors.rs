@@ -106,7 +106,7 @@ fn every_waiter_and_every_later_caller_gets_the_first_error() {
     assert!(matches!(log.save_committed(id(1, 1)), Err(LogError::Failed(_))));
     assert!(log.read(1..3, usize::MAX).unwrap().len() == 2, "reads are still served");
     assert!(matches!(log.stats(), LogStats { failed: Some(_), .. }));
-    assert!(disk.files().contains_key(&path("FAILED")));
+    until("the mark, which nobody waits for", || disk.files().contains_key(&path("FAILED")));
     assert!(matches!(log.close(), Err(LogError::Failed(_))));
 
     let (log, info) = open_with(&disk, config()).unwrap();
