@@ -148,7 +148,9 @@ where
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<C::Entry>> {
-        decode::<C, K>(read(&self.log, start..end, READ_BYTES_MAX).await?)
+        let parts = read(&self.log, start..end, READ_BYTES_MAX).await?;
+        begins_at(start, &parts)?;
+        decode::<C, K>(parts)
     }
 
     async fn entries_stream<RB>(
@@ -159,12 +161,14 @@ where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let log = self.log.clone();
-        let chunks = stream::try_unfold((log, indexes(&range)), |(log, left)| async move {
+        let due = due(&log, &range);
+        let chunks = stream::try_unfold((log, due), |(log, left)| async move {
             if left.is_empty() {
                 return Ok::<_, io::Error>(None);
             }
             let parts = read(&log, left.clone(), READ_BYTES_MAX).await?;
-            let Some(last) = parts.last() else { return Ok(None) };
+            begins_at(left.start, &parts)?;
+            let Some(last) = parts.last() else { return Err(not_there(left.start)) };
             let left = last.id.index.saturating_add(1)..left.end;
             Ok(Some((stream::iter(parts.into_iter().map(Ok)), (log, left))))
         });
@@ -201,6 +205,29 @@ async fn read(log: &Log, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<
     let log = log.clone();
     let read = tokio::task::spawn_blocking(move || log.read(range, bytes_max));
     Ok(read.await.map_err(io::Error::other)??)
+}
+
+/// The entries that a stream owes: it may be asked beyond the end of the log, and ends there.
+fn due(log: &Log, range: &impl RangeBounds<u64>) -> Range<u64> {
+    let Range { start, end } = indexes(range);
+    let ends = log.ends();
+    let first = match range.start_bound() {
+        Bound::Unbounded => ends.purged.map_or(0, |id| id.index + 1),
+        Bound::Included(_) | Bound::Excluded(_) => start,
+    };
+    first..end.min(ends.last.map_or(0, |id| id.index + 1))
+}
+
+/// A read that begins later would be taken for a log with a hole: the entries were purged meanwhile.
+fn begins_at(start: u64, parts: &[EntryParts]) -> io::Result<()> {
+    match parts.first() {
+        Some(first) if first.id.index != start => Err(not_there(start)),
+        _ => Ok(()),
+    }
+}
+
+fn not_there(index: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("entry {index} is not in the log any more"))
 }
 
 fn decode<C, K>(parts: Vec<EntryParts>) -> io::Result<Vec<C::Entry>>

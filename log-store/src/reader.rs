@@ -41,6 +41,7 @@ pub(crate) fn read(
     bytes_max: usize,
 ) -> Result<Vec<EntryParts>, LogError> {
     let mut loaded: Vec<(u64, Arc<Resident>)> = Vec::new();
+    let mut missing = None;
     loop {
         match plan(shared, range.clone(), bytes_max, &loaded) {
             Plan::Ready { pieces, cached } => {
@@ -53,10 +54,12 @@ pub(crate) fn read(
             }
             Plan::Load(absent) => match load(shared, &absent) {
                 Ok(resident) => loaded.push((absent.seq, Arc::new(resident))),
-                // Purged since: the next plan will not ask for it again.
+                // Purged since: the next plan will not ask for it again. If it does, the file is lost.
                 Err(LogError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound
-                        && !loaded.iter().any(|(seq, _)| *seq == absent.seq) => {}
+                    if source.kind() == io::ErrorKind::NotFound && missing != Some(absent.seq) =>
+                {
+                    missing = Some(absent.seq);
+                }
                 Err(error) => return Err(error),
             },
             Plan::Lost(index) => {
