@@ -218,6 +218,12 @@ impl Generation {
         self.engine().db.persist(PersistMode::SyncAll).map_err(engine_error("persist"))
     }
 
+    /// Whether the engine still works: an error once one of its threads failed. Syncs nothing, but takes the lock that
+    /// a commit holds.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.engine().db.persist(PersistMode::Buffer).map_err(engine_error("check"))
+    }
+
     /// Writes the memtables out, so that the next open has nothing to replay. A convenience: it gives
     /// up when the engine's threads take longer than `FLUSH_PATIENCE`, as they do for ever after a
     /// failure.

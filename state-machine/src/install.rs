@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::digest::Digest;
 use crate::durable::{self, UNFINISHED};
 use crate::error::StoreError;
 use crate::generation::{AddRow, Generation, Reach};
@@ -91,16 +92,20 @@ impl Incoming {
     /// Takes the next bytes, in pieces of any size. Blocking. Memory: what was given and one frame.
     ///
     /// # Errors
-    /// `Refused` when a frame does not verify: what was verified before stays, and the sender may
-    /// resume with a new [`Incoming`].
+    /// `Refused` when a frame does not verify. What was verified before goes as well: it need not be of the file that
+    /// the sender has now, and then every attempt to go on from it would fail again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.parser.feed(bytes);
-        while let Some((_, frame)) = self.parser.next()? {
+        loop {
+            let next = self.parser.next();
+            if let Err(SnapshotError::Refused { .. }) = next {
+                durable::remove_file(&self.path)?;
+            }
+            let Some((_, frame)) = next? else { return Ok(()) };
             self.file
                 .write_all(&frame)
                 .map_err(durable::at("write received snapshot", &self.path))?;
         }
-        Ok(())
     }
 
     /// Makes a generation of it that only waits to be named by `install_snapshot`. Blocking: writes
@@ -271,9 +276,13 @@ fn fill(shared: &Shared, generation: &Generation, path: &Path) -> Result<Meta, S
     };
     let meta = Meta::decode(&header)
         .map_err(|error| SnapshotError::Refused { reason: format!("its header: {error}") })?;
-    let records = generation.ingest(|write| ingest(&mut reader, write))?;
+    let (records, digest) = generation.ingest(|write| ingest(&mut reader, write))?;
     if records != meta.keys {
         return Err(refused("it holds another number of keys than it says"));
+    }
+    // Its sender may be damaged without knowing: a full scan must give the digest that it carries (S1).
+    if digest.records != meta.digest.records {
+        return Err(refused("its rows are not those of its digest"));
     }
     let swept = Swept { epoch: meta.epoch, oldest_revision: meta.oldest_revision };
     let (identity, swept) = (shared.identity.row(), swept.row());
@@ -288,9 +297,10 @@ fn fill(shared: &Shared, generation: &Generation, path: &Path) -> Result<Meta, S
     Ok(meta)
 }
 
-/// Writes the rows; gives the number of records among them.
-fn ingest(reader: &mut Reader<'_>, write: &mut AddRow<'_>) -> Result<u64, SnapshotError> {
+/// Writes the rows; gives the number of records among them, and the digest of those that have one.
+fn ingest(reader: &mut Reader<'_>, write: &mut AddRow<'_>) -> Result<(u64, Digest), SnapshotError> {
     let mut records = 0;
+    let mut digest = Digest::default();
     let mut last = Vec::new();
     while let Some(part) = reader.next()? {
         let Part::Chunk(raw) = part else { continue };
@@ -300,12 +310,20 @@ fn ingest(reader: &mut Reader<'_>, write: &mut AddRow<'_>) -> Result<u64, Snapsh
                 return Err(refused("its rows are not those of a state"));
             }
             write(key, row)?;
-            records += u64::from(key.first() == Some(&table::RECORDS));
+            let table = key.first();
+            records += u64::from(table == Some(&table::RECORDS));
+            if matches!(table, Some(&(table::RECORDS | table::DEADLINES))) {
+                digest.add_record(key, row);
+            }
             last.clear();
             last.extend_from_slice(key);
         }
     }
-    if reader.parser.is_complete() { Ok(records) } else { Err(refused("it is not whole")) }
+    if reader.parser.is_complete() {
+        Ok((records, digest))
+    } else {
+        Err(refused("it is not whole"))
+    }
 }
 
 fn refused(reason: &str) -> SnapshotError {

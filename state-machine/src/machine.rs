@@ -49,6 +49,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Entry {
     pub(crate) id: LogId,
     pub(crate) payload: Payload,
+    /// Whether somebody waits for the reply. On a follower nobody does, and a reply can be large.
+    pub(crate) wanted: bool,
 }
 
 /// What an entry carries.
@@ -174,17 +176,18 @@ impl Machine {
         let applied = base.applied().map(|id| id.index);
         let mut group = Group::new(&*base, base.meta().clone());
         let mut grouped = 0;
-        for Entry { id, payload } in entries {
+        for Entry { id, payload, wanted } in entries {
             if applied.is_some_and(|applied| id.index <= applied) {
                 // Applied before a restart; nobody waits for this reply.
                 replies.push(Reply::nothing(base.revision()));
                 continue;
             }
-            replies.push(match payload {
+            let reply = match payload {
                 Payload::Blank => group.blank(id),
                 Payload::Command(command) => group.apply(id, &command)?,
                 Payload::Membership(encoded) => group.membership(id, encoded),
-            });
+            };
+            replies.push(if wanted { reply } else { Reply::nothing(reply.revision) });
             grouped += 1;
             if group.bytes() >= GROUP_BYTES_MAX as u64 {
                 break;

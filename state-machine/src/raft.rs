@@ -238,7 +238,7 @@ impl Batch {
                 Payload::Membership(encode_membership(&membership))
             }
         };
-        self.entries.push(Entry { id, payload });
+        self.entries.push(Entry { id, payload, wanted: responder.is_some() });
         self.responders.push(responder);
     }
 }

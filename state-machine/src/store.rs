@@ -285,6 +285,16 @@ impl Store {
         self.shared.recovery
     }
 
+    /// Asks the cold tier whether it still works, and remembers if it does not. Blocking, and as long as a commit that
+    /// hangs: apply may wait for threads of the engine that are gone, and then nothing else notices.
+    ///
+    /// # Errors
+    /// The engine failed: the node must stop.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let view = self.shared.view();
+        view.rows().generation().check().inspect_err(|error| self.shared.fail(error))
+    }
+
     /// The first error, with its causes; the node must stop.
     #[must_use]
     pub fn failed(&self) -> Option<&str> {
@@ -305,6 +315,10 @@ impl Store {
     /// When the last checkpoint failed.
     pub fn close(self) -> Result<(), StoreError> {
         let Self { shared } = self;
+        if shared.failed.get().is_some() {
+            // The apply thread may wait for an engine that will never answer.
+            return Err(StoreError::Closed);
+        }
         shared.submit(Job::Stop);
         let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
