@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::service::Service;
+use crate::telemetry;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -20,6 +21,8 @@ pub(crate) async fn run(service: Service) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // Histograms keep every sample until they are folded; a node that nobody scrapes folds too.
+        telemetry::recorder().run_upkeep();
         if holds_log(&service) {
             continue;
         }

@@ -81,7 +81,11 @@ fn run(config: Config) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut node = Node::start(config).await?;
         tokio::select! {
-            why = node.failed() => anyhow::bail!("the node failed: {why}"),
+            why = node.failed() => {
+                // At once: what failed may never let go of a thread that would be waited for.
+                complain(&format!("the node failed: {why}"));
+                std::process::exit(1);
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -40,6 +40,9 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for what is under way.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often the store is asked whether it still works.
+const STORE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A running node.
 pub struct Node {
     service: Service,
@@ -91,6 +94,7 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let mut background = vec![
             tokio::spawn(supervise(service.clone(), fail.clone())),
+            tokio::spawn(watch_store(service.clone(), fail.clone())),
             tokio::spawn(keeper::run(service.clone())),
             tokio::spawn(follow_membership(service.clone())),
         ];
@@ -236,12 +240,10 @@ async fn serve(
             .with_context(|| format!("listen on {peer_listen}"))?;
         let peers_only = http::serve(own, None, Some(peer_routes.clone()), stopping.clone());
         servers.push(tokio::spawn(peers_only));
-        let clients_only = http::serve(listener, Some(client_routes), None, stopping);
-        servers.push(tokio::spawn(clients_only));
-    } else {
-        let both = http::serve(listener, Some(client_routes), Some(peer_routes), stopping);
-        servers.push(tokio::spawn(both));
     }
+    // Also with an address of its own for peers: nodes that only know this one ask here first.
+    let both = http::serve(listener, Some(client_routes), Some(peer_routes), stopping);
+    servers.push(tokio::spawn(both));
     Ok(servers)
 }
 
@@ -257,6 +259,27 @@ async fn supervise(service: Service, fail: watch::Sender<Option<String>>) {
             return;
         }
         if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends the node when its store failed. Apply need not notice: it may be waiting for a store whose
+/// own threads are gone, while the log goes on and this node goes on leading.
+async fn watch_store(service: Service, fail: watch::Sender<Option<String>>) {
+    let mut looks = tokio::time::interval(STORE_LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Never waited for: it takes a lock that a commit may hold for ever.
+    let mut check: Option<JoinHandle<()>> = None;
+    loop {
+        looks.tick().await;
+        if check.as_ref().is_none_or(JoinHandle::is_finished) {
+            let store = service.store().clone();
+            // What it finds is remembered by the store, which is asked below.
+            check = Some(tokio::task::spawn_blocking(move || drop(store.check())));
+        }
+        if let Some(why) = service.store().failed() {
+            fail.send_replace(Some(format!("the store failed: {why}")));
             return;
         }
     }

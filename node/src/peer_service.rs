@@ -144,10 +144,13 @@ impl PeerService for PeerSide {
         commands: Vec<CommandBuf>,
     ) -> BoxFuture<'_, Vec<Result<Reply, ForwardError>>> {
         Box::pin(async move {
-            match self.service() {
-                Some(service) => service.propose_forwarded(commands).await,
-                None => vec![Err(ForwardError::NotLeader { leader: None }); commands.len()],
-            }
+            let count = commands.len();
+            let Some(service) = self.service().cloned() else {
+                return vec![Err(ForwardError::NotLeader { leader: None }); count];
+            };
+            // In a task of its own: the bytes stay accounted for when the peer goes away.
+            let proposed = tokio::spawn(async move { service.propose_forwarded(commands).await });
+            proposed.await.unwrap_or_else(|_ended| vec![Err(ForwardError::Unknown); count])
         })
     }
 

@@ -122,6 +122,10 @@ impl Config {
                 "listen: an address that is not loopback needs TLS and tokens, or --insecure",
             );
         }
+        check(
+            self.peer_listen.is_none_or(|addr| !addr.ip().is_unspecified()),
+            "peer-listen: others are told this address, so it must be one that they can reach",
+        );
         if let Formation::InitialCluster(members) = &self.formation {
             check(members.contains_key(&self.id), "initial-cluster: this node's id is missing");
             check(

@@ -50,7 +50,7 @@ impl Service {
         if let Some(why) = problem {
             return Err(ServiceError::Conflict(why));
         }
-        let member = Member { addr, peer_addr: None, labels, log_uuid: hello.log_uuid };
+        let member = Member { addr, peer_addr: hello.peer_addr, labels, log_uuid: hello.log_uuid };
         self.change_members(AdminCall::Add { id, member, role }, timeout).await
     }
 

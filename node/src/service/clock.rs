@@ -4,7 +4,8 @@
 //! wall clock ever enters. It stamps only after the first entry of its own term is applied, so it
 //! starts from everything that earlier leaders stamped, and it advances by at most
 //! [`STEP_MAX`] between two stamps: a leader that was stopped for an hour does not end what
-//! nobody could renew meanwhile (S4).
+//! nobody could renew meanwhile (S4). While its quorum is silent it stands still
+//! ([`Clock::hold`]): see [`Service::stamp`](super::Service).
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -35,6 +36,15 @@ impl Clock {
         if running.as_ref().is_none_or(|clock| clock.term < term) {
             let at = Instant::now();
             *running = Some(Running { term, now_ms: applied_ms, rest: Duration::ZERO, at });
+        }
+    }
+
+    /// Lets the time that has passed go by uncounted: it passed without a quorum, in which nobody
+    /// could renew anything.
+    pub(crate) fn hold(&self) {
+        if let Some(clock) = self.lock().as_mut() {
+            clock.at = Instant::now();
+            clock.rest = Duration::ZERO;
         }
     }
 
@@ -97,6 +107,17 @@ mod tests {
         clock.start(1, 0);
         let stamp = clock.stamp_at(Instant::now() + Duration::from_secs(3_600)).unwrap();
         assert_eq!(u128::from(stamp), STEP_MAX.as_millis());
+    }
+
+    #[test]
+    fn time_without_a_quorum_does_not_count() {
+        let clock = Clock::default();
+        clock.start(1, 100);
+        let began = Instant::now();
+        clock.hold();
+        let held = Instant::now();
+        let stamp = clock.stamp_at(held + Duration::from_millis(5)).unwrap();
+        assert!(stamp <= 100 + 6 + u64::try_from((held - began).as_millis()).unwrap());
     }
 
     #[test]

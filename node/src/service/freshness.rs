@@ -38,7 +38,8 @@ impl Freshness {
     fn heard_at(&self, committed: u64, applied: u64, now: Instant) {
         let mut reports = self.lock();
         reports.settle(applied);
-        if committed <= applied {
+        // An older report that was read late says nothing while a newer one is not reached.
+        if committed <= applied && reports.pending.is_none() {
             reports.complete_at = reports.complete_at.max(Some(now));
         } else if reports.pending.is_none() {
             reports.pending = Some((committed, now));

@@ -10,7 +10,7 @@
 //!
 //! An idle cluster without deadlines writes nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
@@ -18,6 +18,7 @@ use raftmap_state_machine::command::Form;
 use raftmap_state_machine::{Command, Op, Outcome, Settings};
 
 use super::Service;
+use super::write::Attempt;
 
 /// Keys that one expiry command ends; the next one follows at once while more are due.
 const EXPIRE_KEYS_MAX: u32 = 512;
@@ -25,6 +26,10 @@ const EXPIRE_KEYS_MAX: u32 = 512;
 /// While deadlines exist the clock is stamped at least this often, so that a change of leader
 /// delays them by no more.
 const STAMP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// While deadlines exist the nearest one is looked for this often: one that was set meanwhile may
+/// be nearer than the one that is waited for, and none may be late by more than half a second.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long the leader waits before it looks again after a proposal of its own failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -81,10 +86,11 @@ async fn form(service: &Service) {
         let settings =
             Settings { quota_bytes: service.config().quota_bytes, ..Settings::default() };
         let cluster_id = rand::random::<u128>().max(1);
-        let now_ms = service.0.clock.stamp().unwrap_or(0);
+        let now_ms = service.stamp().unwrap_or(0);
         let command = Command::encode(&Op::Form(Form { cluster_id, settings }), now_ms);
-        match service.propose(command).await {
-            Ok(_) => tracing::info!("the cluster is formed"),
+        match service.propose(command, None).await {
+            Ok(Attempt::Replied(_)) => tracing::info!("the cluster is formed"),
+            Ok(Attempt::NotAppended) => tokio::time::sleep(RETRY_PAUSE).await,
             Err(error) => {
                 tracing::warn!(%error, "the cluster could not be formed yet");
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -96,6 +102,7 @@ async fn form(service: &Service) {
 /// Ends what is due, for as long as this node leads.
 async fn expire(service: &Service) {
     let mut applied = service.store().applied();
+    let mut stamped = Instant::now();
     loop {
         applied.borrow_and_update();
         let first_ms = match service.store().view().first_deadline() {
@@ -106,21 +113,25 @@ async fn expire(service: &Service) {
                 }
                 continue;
             }
-            // Apply meets the same damage and ends the node.
+            // Apply meets the same damage sooner or later, and ends the node.
             Err(error) => {
                 tracing::error!(%error, "the deadlines cannot be read");
-                return;
+                tokio::time::sleep(STAMP_INTERVAL).await;
+                continue;
             }
         };
-        let Some(now_ms) = service.0.clock.stamp() else { return };
+        let Some(now_ms) = service.stamp() else {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            continue;
+        };
         let wait = Duration::from_millis(first_ms.saturating_sub(now_ms));
         if wait.is_zero() {
             expire_once(service).await;
-        } else if wait <= STAMP_INTERVAL {
-            tokio::time::sleep(wait).await;
-        } else {
-            tokio::time::sleep(STAMP_INTERVAL).await;
+        } else if stamped.elapsed() >= STAMP_INTERVAL {
             let _ = service.write(Op::Tick, OWN_WRITE_TIMEOUT).await;
+            stamped = Instant::now();
+        } else {
+            tokio::time::sleep(wait.min(LOOK_INTERVAL)).await;
         }
     }
 }

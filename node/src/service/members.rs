@@ -91,6 +91,7 @@ impl Service {
         if !self.members_by_id().contains_key(&id) {
             return Err(ServiceError::MemberNotFound);
         }
+        self.settle_membership(deadline).await?;
         let voters = self.voters();
         match (role, voters.contains(&id)) {
             (MemberRole::Voter, true) | (MemberRole::Learner, false) => Ok(()),
@@ -115,6 +116,7 @@ impl Service {
         if !self.members_by_id().contains_key(&id) {
             return Err(ServiceError::MemberNotFound);
         }
+        self.settle_membership(deadline).await?;
         let voters = self.voters();
         if voters.contains(&id) {
             self.check_quorum(voters.iter().copied().filter(|v| *v != id).collect()).await?;
@@ -137,6 +139,31 @@ impl Service {
 
     pub(crate) fn voters(&self) -> Voters {
         self.raft().voter_ids().collect()
+    }
+
+    /// Finishes a change that an earlier leader or a call that ran out of time left half done, and
+    /// waits until the membership is committed: only then may anything be told about it.
+    async fn settle_membership(&self, deadline: Instant) -> Result<(), ServiceError> {
+        loop {
+            let (joint, committed) = {
+                let metrics = self.raft().metrics();
+                let now = metrics.borrow_watched();
+                let effective = &now.membership_config;
+                let joint = effective.membership().get_joint_config().len() > 1;
+                (joint, effective.log_id() == now.committed_membership_config.log_id())
+            };
+            if committed && !joint {
+                return Ok(());
+            }
+            if committed {
+                let flatten = ChangeMembers::AddVoterIds(Voters::new());
+                self.change(flatten, true, deadline).await?;
+            }
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(ServiceError::Timeout);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
     }
 
     async fn change(
@@ -232,7 +259,8 @@ fn change_refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) ->
             ChangeMembershipError::InProgress(_) => return Refused::Busy,
             other => ServiceError::Conflict(other.to_string()),
         },
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ServiceError::NoLeader,
+        // A change has two steps, and this may be the second: what was done is not known.
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => ServiceError::Timeout,
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => ServiceError::Timeout,
         RaftError::APIError(other) => ServiceError::Conflict(other.to_string()),
         RaftError::Fatal(fatal) => ServiceError::StorageFailed(fatal.to_string()),

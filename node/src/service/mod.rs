@@ -28,9 +28,9 @@ mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use raftmap_log_store::Log;
 use raftmap_state_machine::raft::{StateMachine, TypeConfig};
 use raftmap_state_machine::{Settings, Store};
@@ -177,6 +177,9 @@ impl Service {
         if let Some(failure) = self.0.log.failed() {
             return Err(format!("the log failed: {failure}"));
         }
+        if let Some(failure) = self.0.store.failed() {
+            return Err(format!("the store failed: {failure}"));
+        }
         match &self.0.raft.metrics().borrow_watched().running_state {
             Ok(()) => Ok(()),
             Err(fatal) => Err(fatal.to_string()),
@@ -196,6 +199,33 @@ impl Service {
             Some(_) => Ok(()),
             None => Err("no leader".into()),
         }
+    }
+
+    /// Cluster time for a proposal; `None` while this node may not stamp: it does not lead, or its
+    /// quorum has been silent for an election time-out. In that silence nobody could renew
+    /// anything, so the clock stands still.
+    pub(crate) fn stamp(&self) -> Option<u64> {
+        let patience = self.0.config.election_timeout.1;
+        if self.quorum_silence().is_some_and(|silence| silence < patience) {
+            self.0.clock.stamp()
+        } else {
+            self.0.clock.hold();
+            None
+        }
+    }
+
+    /// How long a majority has not been heard, on the leader; zero if this node is all of it.
+    pub(crate) fn quorum_silence(&self) -> Option<Duration> {
+        let metrics = self.0.raft.metrics();
+        let now = metrics.borrow_watched();
+        if !now.state.is_leader() {
+            return None;
+        }
+        let mut voters = now.membership_config.voter_ids();
+        if voters.next() == Some(self.0.node_id) && voters.next().is_none() {
+            return Some(Duration::ZERO);
+        }
+        now.last_quorum_acked.as_ref().map(|at| at.elapsed())
     }
 
     fn admit(&self) -> Result<(), ServiceError> {

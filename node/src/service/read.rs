@@ -152,14 +152,17 @@ impl Service {
         }
     }
 
-    /// The age of this node's state; a leader's is that of its quorum's last word.
+    /// The age of this node's state. A leader's is that of its quorum's last word, or, where its
+    /// apply lags behind its commits, of the last moment at which it did not.
     pub(crate) fn staleness(&self) -> Option<Duration> {
-        use openraft::async_runtime::{Instant as _, WatchReceiver};
-        if self.is_leader() {
-            let acked = self.0.raft.metrics().borrow_watched().last_quorum_acked;
-            return acked.map(|at| at.elapsed());
-        }
-        self.0.freshness.age(self.applied_index())
+        let applied = self.applied_index();
+        let Some(silence) = self.quorum_silence() else { return self.0.freshness.age(applied) };
+        let committed = {
+            use openraft::async_runtime::WatchReceiver;
+            self.0.raft.metrics().borrow_watched().local_committed.map_or(0, |id| id.index)
+        };
+        self.0.freshness.heard(committed, applied);
+        self.0.freshness.age(applied).map(|age| age.max(silence))
     }
 
     /// The last applied log index; 0 before the first.

@@ -60,7 +60,6 @@ impl Service {
     pub fn metrics_text(&self) -> String {
         let recorder = telemetry::recorder();
         self.set_gauges();
-        recorder.run_upkeep();
         recorder.render()
     }
 

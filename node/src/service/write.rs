@@ -5,6 +5,9 @@
 //! each reply goes straight from the apply thread to its handler. A batch forms by itself while
 //! the previous one syncs.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -15,6 +18,7 @@ use raftmap_state_machine::raft::TypeConfig;
 use raftmap_state_machine::{Command, CommandBuf, Op, Reply};
 use tokio::time::{Instant, timeout_at};
 
+use super::gate::Permit;
 use super::{Service, ServiceError};
 use crate::raft::{ForwardError, ForwardRefusal};
 
@@ -47,26 +51,32 @@ impl Service {
         self.admit()?;
         let command = CommandBuf::encode(&op);
         drop(op);
-        let _permit = self.0.gate.enter(command.len())?;
-        self.submit(command, Instant::now() + timeout).await
+        let permit = Arc::new(self.0.gate.enter(command.len())?);
+        self.submit(command, permit, Instant::now() + timeout).await
     }
 
-    async fn submit(&self, command: CommandBuf, deadline: Instant) -> Result<Reply, ServiceError> {
+    async fn submit(
+        &self,
+        command: CommandBuf,
+        permit: Arc<Permit>,
+        deadline: Instant,
+    ) -> Result<Reply, ServiceError> {
         let mut command = Command::from(command);
         let give_up = deadline.min(Instant::now() + LEADER_WAIT_MAX);
         loop {
             let route = timeout_at(give_up, self.route()).await;
             let Ok(route) = route else { return Err(ServiceError::NoLeader) };
             let attempt = match route {
-                Route::Here => match self.0.clock.stamp() {
+                Route::Here => match self.stamp() {
                     Some(now_ms) => {
                         command = command.restamp(now_ms);
-                        timeout_at(deadline, self.propose(command.clone())).await
+                        timeout_at(deadline, self.propose(command.clone(), Some(permit.clone())))
+                            .await
                     }
                     None => Ok(Ok(Attempt::NotAppended)),
                 },
                 Route::Leader(leader) => {
-                    let forwarded = self.forward(leader, command.clone(), deadline);
+                    let forwarded = self.forward(leader, command.clone(), permit.clone(), deadline);
                     timeout_at(deadline, forwarded).await
                 }
             };
@@ -104,13 +114,17 @@ impl Service {
         }
     }
 
-    pub(crate) async fn propose(&self, command: Command) -> Result<Attempt, ServiceError> {
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        permit: Option<Arc<Permit>>,
+    ) -> Result<Attempt, ServiceError> {
         let (responder, reply) = ProgressResponder::complete_only();
         if let Err(fatal) = self.0.raft.client_write_ff(command, Some(responder)).await {
             // The core never took it: nothing was appended.
             return Err(ServiceError::StorageFailed(fatal.to_string()));
         }
-        match reply.await {
+        match (Proposed { reply: Some(reply), permit }).await {
             Ok(Ok(response)) => Ok(Attempt::Replied(response.data)),
             Ok(Err(error)) => refused(error),
             // The core ended while it held the write: it may be in the log and may yet commit.
@@ -122,9 +136,10 @@ impl Service {
         &self,
         leader: u64,
         command: Command,
+        permit: Arc<Permit>,
         deadline: Instant,
     ) -> Result<Attempt, ServiceError> {
-        match self.0.forwarder.send(leader, command, deadline).await {
+        match self.0.forwarder.send(leader, command, deadline, permit).await {
             Ok(reply) => Ok(Attempt::Replied(reply)),
             Err(ForwardError::NotLeader { .. }) => Ok(Attempt::NotAppended),
             Err(ForwardError::Refused(refusal)) => match refusal {
@@ -150,7 +165,7 @@ impl Service {
         if self.admit().is_err() {
             return all(ForwardError::Refused(ForwardRefusal::ShuttingDown));
         }
-        let Some(now_ms) = self.0.clock.stamp() else {
+        let Some(now_ms) = self.stamp() else {
             return all(ForwardError::NotLeader { leader: self.leader() });
         };
         let bytes = commands.iter().map(CommandBuf::len).sum();
@@ -175,6 +190,35 @@ impl Service {
         // A core that ended while it held them may have appended them.
         replies.resize_with(count, || Err(ForwardError::Unknown));
         replies
+    }
+}
+
+/// A write that the core has. When its caller goes away (time-out, disconnect) it is still there,
+/// and so is its share of the bound on what is under way.
+struct Proposed<T: Send + 'static> {
+    reply: Option<tokio::sync::oneshot::Receiver<T>>,
+    permit: Option<Arc<Permit>>,
+}
+
+impl<T: Send + 'static> Future for Proposed<T> {
+    type Output = Result<T, tokio::sync::oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let reply = self.reply.as_mut().expect("polled after its end");
+        let result = ready!(Pin::new(reply).poll(cx));
+        self.reply = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<T: Send + 'static> Drop for Proposed<T> {
+    fn drop(&mut self) {
+        if let (Some(reply), Some(permit)) = (self.reply.take(), self.permit.take()) {
+            tokio::spawn(async move {
+                let _ = reply.await;
+                drop(permit);
+            });
+        }
     }
 }
 

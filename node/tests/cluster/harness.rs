@@ -91,7 +91,13 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(log).expect("open a log file");
         let node = self.nodes.get_mut(&id).expect("a known node");
         assert!(node.child.is_none(), "node {id} runs already");
-        let child = Command::new(env!("CARGO_BIN_EXE_raftmap-node"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raftmap-node"));
+        // The server refuses options that it does not know, also the tests' own.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("RAFTMAP_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(&node.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
