@@ -38,6 +38,9 @@ pub struct LogConfig {
     pub idle_after: Duration,
     /// Refuse a torn tail too, instead of cutting it. Default off.
     pub strict_tail: bool,
+    /// A bug to behave as if the log had it. Default none.
+    #[cfg(feature = "planted")]
+    pub planted: Option<crate::planted::Planted>,
 }
 
 impl LogConfig {
@@ -55,6 +58,8 @@ impl LogConfig {
             frontier_interval: Duration::from_secs(1),
             idle_after: Duration::from_millis(50),
             strict_tail: false,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 

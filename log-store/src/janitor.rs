@@ -31,6 +31,17 @@ struct Papers {
     closing: bool,
 }
 
+impl Papers {
+    fn take(&mut self) -> Option<Work> {
+        if matches!(self.spare, Spare::Wanted) && !self.closing {
+            self.spare = Spare::Making;
+            return Some(Work::Spare);
+        }
+        let frontier = self.frontier.take().map(Work::Frontier);
+        frontier.or_else(|| self.tasks.pop_front().map(Work::Task))
+    }
+}
+
 #[derive(Debug, Default)]
 enum Spare {
     /// Not needed, or it could not be made.
@@ -54,7 +65,6 @@ enum Work {
     Spare,
     Frontier(Frontier),
     Task(Task),
-    Close,
 }
 
 impl Desk {
@@ -97,21 +107,13 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    fn next(&self) -> Work {
+    /// Waits for work; none when the desk is closed and empty.
+    fn next(&self) -> Option<Work> {
         let mut papers = self.lock();
         loop {
-            if matches!(papers.spare, Spare::Wanted) && !papers.closing {
-                papers.spare = Spare::Making;
-                return Work::Spare;
-            }
-            if let Some(frontier) = papers.frontier.take() {
-                return Work::Frontier(frontier);
-            }
-            if let Some(task) = papers.tasks.pop_front() {
-                return Work::Task(task);
-            }
-            if papers.closing {
-                return Work::Close;
+            let work = papers.take();
+            if work.is_some() || papers.closing {
+                return work;
             }
             papers = self.changed.wait(papers).expect("nobody panics at the desk");
         }
@@ -143,19 +145,34 @@ pub(crate) struct Janitor {
 impl Janitor {
     /// Runs until the desk is closed and empty, or the disk fails.
     pub(crate) fn run(mut self) {
-        loop {
-            let done = match self.desk.next() {
-                Work::Spare => {
-                    self.make_spare();
-                    Ok(())
-                }
-                Work::Frontier(frontier) => self.frontier.write(frontier),
-                Work::Task(task) => self.do_task(task),
-                Work::Close => return,
-            };
-            if let Err(error) = done {
-                self.shared.fail(error);
+        while let Some(work) = self.desk.next() {
+            if !self.work(work) {
                 return;
+            }
+        }
+    }
+
+    /// Does one piece of work without waiting for any; false when there is none, or the log has failed.
+    pub(crate) fn turn(&mut self) -> bool {
+        let work = self.desk.lock().take();
+        work.is_some_and(|work| self.work(work))
+    }
+
+    /// Whether the log still works.
+    fn work(&mut self, work: Work) -> bool {
+        let done = match work {
+            Work::Spare => {
+                self.make_spare();
+                Ok(())
+            }
+            Work::Frontier(frontier) => self.frontier.write(frontier),
+            Work::Task(task) => self.do_task(task),
+        };
+        match done {
+            Ok(()) => true,
+            Err(error) => {
+                self.shared.fail(error);
+                false
             }
         }
     }

@@ -22,6 +22,7 @@
 //! To read it, begin with `record`, `frame` and `header` (the bytes), then `state` (what they mean), `writer`
 //! and `recovery`.
 
+mod by_hand;
 mod codec;
 mod config;
 pub mod disk;
@@ -36,6 +37,7 @@ mod janitor;
 mod leaders;
 mod log;
 mod meters;
+mod planted;
 mod quarantine;
 mod queue;
 pub mod raft;
@@ -43,6 +45,7 @@ mod reader;
 mod record;
 mod recovery;
 mod replay;
+mod roll;
 mod scan;
 mod seal;
 mod segments;
@@ -50,6 +53,7 @@ mod shared;
 mod state;
 mod stats;
 mod tail;
+mod threads;
 mod types;
 mod verdict;
 mod writer;
@@ -57,8 +61,11 @@ mod writer;
 #[doc = include_str!("../../docs/log-format.md")]
 pub mod format {}
 
+pub use by_hand::Hands;
 pub use config::LogConfig;
 pub use error::{Contradiction, Damage, Failure, LogError};
 pub use log::{Ends, Log};
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use stats::{LogStats, RecordCounts, RecoveryInfo, Torn};
 pub use types::{EntryParts, Identity, LogIdParts, Owner, VoteParts};

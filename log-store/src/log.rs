@@ -1,21 +1,20 @@
 //! The log as its users see it.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::{self, JoinHandle};
 
+use crate::by_hand::Hands;
 use crate::config::LogConfig;
-use crate::disk::{Disk, DiskLock};
+use crate::disk::Disk;
 use crate::error::{Contradiction, Failure, LogError};
-use crate::janitor::{Desk, Janitor};
 use crate::queue::{Change, Completion, Op};
 use crate::reader;
 use crate::recovery::{Recovered, recover};
 use crate::shared::Shared;
 use crate::stats::{LogStats, RecoveryInfo};
+use crate::threads::Threads;
 use crate::types::{EntryParts, LogIdParts, Owner, VoteParts};
-use crate::writer::Writer;
 
 /// A log that is open. Clones share it; the last one to go closes it.
 ///
@@ -26,7 +25,8 @@ use crate::writer::Writer;
 #[derive(Debug, Clone)]
 pub struct Log {
     shared: Arc<Shared>,
-    threads: Arc<Threads>,
+    /// None when the log is worked by hand.
+    threads: Option<Arc<Threads>>,
 }
 
 /// The ends of the log.
@@ -50,6 +50,34 @@ impl Log {
         disk: Arc<dyn Disk>,
         owner: Owner,
     ) -> Result<(Self, RecoveryInfo), LogError> {
+        let (shared, recovered) = Self::recover(config, disk, owner)?;
+        let info = recovered.info.clone();
+        let threads = Threads::start(&shared, recovered, owner)?;
+        Ok((Self { shared, threads: Some(Arc::new(threads)) }, info))
+    }
+
+    /// The same without threads: nothing is written but by the [`Hands`] that come with it, in the order in
+    /// which they are asked. So a test decides what happens when, and a run is the same each time (with
+    /// `frontier_interval` beyond its length).
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_by_hand(
+        config: LogConfig,
+        disk: Arc<dyn Disk>,
+        owner: Owner,
+    ) -> Result<(Self, Hands, RecoveryInfo), LogError> {
+        let (shared, recovered) = Self::recover(config, disk, owner)?;
+        let info = recovered.info.clone();
+        let hands = Hands::new(&shared, recovered, owner);
+        Ok((Self { shared, threads: None }, hands, info))
+    }
+
+    fn recover(
+        config: LogConfig,
+        disk: Arc<dyn Disk>,
+        owner: Owner,
+    ) -> Result<(Arc<Shared>, Recovered), LogError> {
         let problems = config.validate();
         if !problems.is_empty() {
             return Err(LogError::Settings(problems));
@@ -57,9 +85,7 @@ impl Log {
         let mut recovered = recover(&config, &*disk, owner)?;
         tracing::info!("{}", recovered.info);
         let shared = Arc::new(Shared::new(config, disk, &mut recovered));
-        let info = recovered.info.clone();
-        let threads = Threads::start(&shared, recovered, owner)?;
-        Ok((Self { shared, threads: Arc::new(threads) }, info))
+        Ok((shared, recovered))
     }
 
     /// The log's own id, drawn when it was created.
@@ -270,12 +296,15 @@ impl Log {
     }
 
     /// Writes what waits, seals the segment, brings FRONTIER up to date and ends the threads. Blocks until
-    /// that is done. Other clones refuse everything from now on.
+    /// that is done. Other clones refuse everything from now on. By hand, `Hands::close` does the rest.
     ///
     /// # Errors
     /// `Failed` when not everything became durable.
     pub fn close(self) -> Result<(), LogError> {
-        self.threads.stop(&self.shared);
+        match &self.threads {
+            Some(threads) => threads.stop(&self.shared),
+            None => self.shared.close(),
+        }
         match self.failed() {
             Some(failure) => Err(LogError::Failed(failure)),
             None => Ok(()),
@@ -288,106 +317,6 @@ impl Log {
         match sizes.max() {
             Some(bytes) if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
             _ => Ok(()),
-        }
-    }
-}
-
-/// The two threads and the lock of the directory.
-#[derive(Debug)]
-struct Threads {
-    shared: Arc<Shared>,
-    desk: Arc<Desk>,
-    running: Mutex<Option<Running>>,
-}
-
-#[derive(Debug)]
-struct Running {
-    writer: JoinHandle<()>,
-    janitor: JoinHandle<()>,
-}
-
-impl Threads {
-    fn start(
-        shared: &Arc<Shared>,
-        mut recovered: Recovered,
-        owner: Owner,
-    ) -> Result<Self, LogError> {
-        let desk = Arc::new(Desk::default());
-        desk.hand_over(
-            std::mem::take(&mut recovered.longer)
-                .into_iter()
-                .map(|(file, len)| crate::janitor::Task::Shorten { file, len }),
-        );
-        let writer =
-            Writer::new(Arc::clone(shared), Arc::clone(&desk), &mut recovered, owner.new_uuid);
-        let janitor = Janitor {
-            shared: Arc::clone(shared),
-            desk: Arc::clone(&desk),
-            frontier: recovered.frontier,
-        };
-        // The directory stays locked until the last of the two has ended.
-        let lock: Arc<dyn DiskLock> = recovered.lock.into();
-        let janitor = spawn("wal-janitor", shared, &lock, move || janitor.run())?;
-        let writer = spawn("wal-writer", shared, &lock, move || writer.run());
-        if writer.is_err() {
-            desk.close();
-        }
-        let running = Running { writer: writer?, janitor };
-        let shared = Arc::clone(shared);
-        Ok(Self { shared, desk, running: Mutex::new(Some(running)) })
-    }
-
-    fn stop(&self, shared: &Shared) {
-        let mut running = self.running.lock().expect("nobody panics while stopping");
-        let Some(threads) = running.take() else { return };
-        shared.close();
-        // The last handle may go in a completion, on the writer's own thread: it ends by itself.
-        if threads.writer.thread().id() == thread::current().id() {
-            return;
-        }
-        // A panic was already turned into a failure of the log.
-        let _ = threads.writer.join();
-        // The writer closes the desk when it ends, unless it panicked.
-        self.desk.close();
-        let _ = threads.janitor.join();
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.stop(&shared);
-    }
-}
-
-fn spawn(
-    name: &'static str,
-    shared: &Arc<Shared>,
-    lock: &Arc<dyn DiskLock>,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, LogError> {
-    let guard = PanicGuard { name, shared: Arc::clone(shared) };
-    let lock = Arc::clone(lock);
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let _guard = guard;
-        run();
-        drop(lock);
-    });
-    spawned.map_err(LogError::io("start a thread for", &shared.config.dir))
-}
-
-/// A thread that panics must not leave anyone waiting for it.
-struct PanicGuard {
-    name: &'static str,
-    shared: Arc<Shared>,
-}
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let source = std::io::Error::other("the thread panicked");
-            let path = std::path::PathBuf::from(self.name);
-            self.shared.fail(LogError::Io { op: "run", path, source });
         }
     }
 }

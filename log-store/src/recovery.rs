@@ -44,7 +44,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Segments,
     /// How the last segment ends; none when there is none.
     pub(crate) tail: Option<Predecessor>,
-    pub(crate) frontier: FrontierFile,
+    /// There until it is handed to the janitor.
+    pub(crate) frontier: Option<FrontierFile>,
     /// Files that are longer than what counts of them, to be shortened some time.
     pub(crate) longer: Vec<(Arc<dyn DiskFile>, u64)>,
     /// The same for the last segment, once the next one exists.
@@ -138,7 +139,7 @@ fn create(
         leaders: Leaders::default(),
         segments: Segments::default(),
         tail: None,
-        frontier,
+        frontier: Some(frontier),
         longer: Vec::new(),
         tail_longer: None,
         info: RecoveryInfo { created: true, clean_shutdown: true, ..RecoveryInfo::default() },
@@ -307,7 +308,7 @@ fn accept(
         leaders: replay.leaders,
         segments,
         tail: end,
-        frontier,
+        frontier: Some(frontier),
         longer: replay.longer,
         tail_longer,
         info,

@@ -70,7 +70,7 @@ enum Sleep {
 }
 
 /// What the writer is to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Commit the ops it was given.
     Commit,
@@ -146,16 +146,8 @@ impl Shared {
         let mut timed_out = false;
         loop {
             inner.writer = Sleep::Busy;
-            if inner.failed.is_some() {
-                return Next::Failed;
-            }
-            let flush = inner.closing || timed_out;
-            if inner.urgent > 0 || (flush && inner.has_work()) {
-                inner.take(ops, usize::try_from(self.config.batch_bytes_max).unwrap_or(usize::MAX));
-                return Next::Commit;
-            }
-            if inner.closing {
-                return Next::Close;
+            if let Some(next) = inner.due(ops, timed_out, self.batch_bytes_max()) {
+                return next;
             }
             if timed_out {
                 return Next::Idle;
@@ -171,6 +163,16 @@ impl Shared {
                 timed_out = timeout.timed_out();
             }
         }
+    }
+
+    /// The same without waiting: `Idle` when there is nothing to do. `flush` as if nothing had come for
+    /// `idle_after`: then what nobody waits for is due as well.
+    pub(crate) fn next_at_once(&self, ops: &mut VecDeque<Op>, flush: bool) -> Next {
+        self.lock().due(ops, flush, self.batch_bytes_max()).unwrap_or(Next::Idle)
+    }
+
+    fn batch_bytes_max(&self) -> usize {
+        usize::try_from(self.config.batch_bytes_max).unwrap_or(usize::MAX)
     }
 
     /// The log has failed. The first failure stays, everyone who waits and everyone who comes is told it.
@@ -242,6 +244,18 @@ impl Inner {
         self.queue_bytes -= bytes;
         let has_room = crate::disk::u64_len(self.queue_bytes) < queue_bytes_max;
         if has_room { std::mem::take(&mut self.room_wakers) } else { Vec::new() }
+    }
+
+    /// What the writer is to do now, if anything.
+    fn due(&mut self, ops: &mut VecDeque<Op>, flush: bool, bytes_max: usize) -> Option<Next> {
+        if self.failed.is_some() {
+            return Some(Next::Failed);
+        }
+        if self.urgent > 0 || ((flush || self.closing) && self.has_work()) {
+            self.take(ops, bytes_max);
+            return Some(Next::Commit);
+        }
+        self.closing.then_some(Next::Close)
     }
 
     fn has_work(&self) -> bool {

@@ -12,7 +12,6 @@
 //!   before its first frame is written.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -21,62 +20,48 @@ use crate::disk::{DiskFile, u64_len, write_all};
 use crate::error::{Failure, LogError};
 use crate::frame::{FrameBuilder, Place};
 use crate::frontier::Frontier;
-use crate::header::{HEADER_BYTES, Header, Predecessor};
-use crate::index::{EntryPlace, SegmentIndex};
+use crate::header::Predecessor;
+use crate::index::EntryPlace;
 use crate::janitor::{Desk, Task};
 use crate::meters::Levels;
+use crate::planted::Planted;
 use crate::queue::{Change, Op};
 use crate::record;
+use crate::roll::Active;
 use crate::scan::salt_of;
-use crate::seal::{self, SealFrame};
-use crate::segments::Current;
 use crate::shared::{Next, Shared, complete};
 use crate::state::State;
 
 /// What the thread owns.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
-    desk: Arc<Desk>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desk: Arc<Desk>,
     /// The state of the stream: of everything written so far, behind that of the callers.
-    stream: State,
-    active: Option<Active>,
+    pub(crate) stream: State,
+    pub(crate) active: Option<Active>,
     /// How the last sealed segment ends; the next one begins there.
-    tail: Option<Predecessor>,
+    pub(crate) tail: Option<Predecessor>,
     /// A file to be shortened once its successor exists.
-    longer: Option<(Arc<dyn DiskFile>, u64)>,
+    pub(crate) longer: Option<(Arc<dyn DiskFile>, u64)>,
     /// Makes the salts of this process unlike those of any other.
-    salt_seed: u128,
+    pub(crate) salt_seed: u128,
     builder: FrameBuilder,
     /// Of each entry in the frame: its offset in it, the next record's, and its checksum.
     places: Vec<EntryPlace>,
-    durable_lsn: u64,
+    pub(crate) durable_lsn: u64,
     /// What was handed over for FRONTIER, and when.
     frontier_lsn: u64,
     frontier_at: Instant,
 }
 
-/// The segment being written.
-#[derive(Debug)]
-struct Active {
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
-    header: Header,
-    /// Where the next frame goes.
-    offset: u64,
-    chain: u32,
-    /// Entries and runs that the footer may have to list.
-    entries: usize,
-    runs: usize,
-}
-
 /// One frame's worth of ops, encoded.
 #[derive(Debug, Clone, Copy)]
-struct Batch {
+pub(crate) struct Batch {
     state: State,
-    frame_len: u64,
-    entries: usize,
-    runs: usize,
+    pub(crate) frame_len: u64,
+    pub(crate) entries: usize,
+    pub(crate) runs: usize,
 }
 
 impl Writer {
@@ -112,27 +97,30 @@ impl Writer {
         let mut ops = VecDeque::new();
         let mut rested = false;
         loop {
-            match self.shared.next(&mut ops, rested) {
-                Next::Commit => {
-                    rested = false;
-                    if !self.commit(&mut ops) {
-                        return;
-                    }
-                }
-                Next::Idle => {
-                    rested = true;
-                    self.hand_over_frontier();
-                }
-                Next::Close => {
-                    if let Err(error) = self.seal() {
-                        self.shared.fail(error);
-                    } else {
-                        self.hand_over_frontier();
-                    }
-                    return;
-                }
-                Next::Failed => return,
+            let next = self.shared.next(&mut ops, rested);
+            rested = next == Next::Idle;
+            if !self.turn(next, &mut ops) {
+                return;
             }
+        }
+    }
+
+    /// Does what is next; whether there can be anything after it.
+    pub(crate) fn turn(&mut self, next: Next, ops: &mut VecDeque<Op>) -> bool {
+        match next {
+            Next::Commit => self.commit(ops),
+            Next::Idle => {
+                self.hand_over_frontier();
+                true
+            }
+            Next::Close => {
+                match self.seal() {
+                    Ok(()) => self.hand_over_frontier(),
+                    Err(error) => self.shared.fail(error),
+                }
+                false
+            }
+            Next::Failed => false,
         }
     }
 
@@ -235,7 +223,9 @@ impl Writer {
         let end_lsn = active.header.start_lsn + active.offset;
         self.shared.meters.written_lsn.store(end_lsn, Ordering::Relaxed);
         let began = Instant::now();
-        active.file.sync_data().map_err(LogError::io("sync", &active.path))?;
+        if !self.shared.config.has(Planted::SkipSync) {
+            active.file.sync_data().map_err(LogError::io("sync", &active.path))?;
+        }
         self.shared.meters.synced(began.elapsed());
         self.shared.meters.committed(batch.entries, batch.frame_len);
         self.durable_lsn = end_lsn;
@@ -308,95 +298,11 @@ impl Writer {
     }
 
     /// Has the segments removed that the durable purge frontier covers.
-    fn remove_purged(&self) {
+    pub(crate) fn remove_purged(&self) {
         if let Some(purged) = self.stream.purged {
             let removable = self.shared.lock().segments.remove_purged(purged.index);
             self.desk.hand_over(removable.into_iter().map(Task::Unlink));
         }
-    }
-
-    /// Ends the segment: its seal is durable, the next frame begins a new one.
-    fn seal(&mut self) -> Result<(), LogError> {
-        let Some(active) = self.active.take() else { return Ok(()) };
-        let mut inner = self.shared.lock();
-        let footer = seal::footer(&mut inner.segments, active.offset);
-        drop(inner);
-        let footer = footer.expect("the active segment is the current one");
-        let seal = SealFrame::encode(&footer, &active.header, active.offset, active.chain);
-        write_all(&*active.file, &seal.bytes, active.offset)
-            .map_err(LogError::io("write", &active.path))?;
-        let began = Instant::now();
-        active.file.sync_all().map_err(LogError::io("sync", &active.path))?;
-        self.shared.meters.synced(began.elapsed());
-        let end = active.offset + u64_len(seal.bytes.len());
-        let end_lsn = active.header.start_lsn + end;
-        self.durable_lsn = end_lsn;
-        let config = &self.shared.config;
-        let mut inner = self.shared.lock();
-        inner.durable_lsn = end_lsn;
-        inner.segments.seal_is_on_disk();
-        inner.segments.trim(config.index_bytes_max, config.files_max);
-        drop(inner);
-        self.tail = Some(Predecessor { seq: active.header.seq, end_lsn, chain: seal.chain });
-        self.longer = Some((active.file, end));
-        Ok(())
-    }
-
-    /// Makes the next segment, with room for this frame.
-    fn begin_segment(&mut self, batch: &Batch) -> Result<(), LogError> {
-        let header = self.next_header(batch);
-        let dir = &self.shared.config.dir;
-        let (tmp, file) = self.preallocated(header.capacity)?;
-        let (block, chain) = header.encode();
-        write_all(&*file, &block, 0).map_err(LogError::io("write", &tmp))?;
-        file.sync_all().map_err(LogError::io("sync", &tmp))?;
-        let path = dir.join(header.file_name());
-        self.shared.disk.rename(&tmp, &path).map_err(LogError::io("rename", &path))?;
-        self.shared.disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
-        self.shared.lock().segments.begin(Current {
-            seq: header.seq,
-            path: path.clone(),
-            file: Arc::clone(&file),
-            capacity: header.capacity,
-            index: SegmentIndex::default(),
-        });
-        self.shared.meters.rolls.increment(1);
-        self.desk.hand_over(self.longer.take().map(|(file, len)| Task::Shorten { file, len }));
-        self.desk.want_spare();
-        self.remove_purged();
-        let offset = HEADER_BYTES;
-        self.active = Some(Active { path, file, header, offset, chain, entries: 0, runs: 1 });
-        Ok(())
-    }
-
-    fn next_header(&self, batch: &Batch) -> Header {
-        let seq = self.tail.map_or(1, |tail| tail.seq + 1);
-        let needed =
-            HEADER_BYTES + batch.frame_len + seal::frame_len(batch.entries, batch.runs + 1);
-        Header {
-            uuid: self.shared.uuid,
-            seq,
-            base: self.stream.next_index().unwrap_or(0),
-            start_lsn: self.tail.map_or(0, |tail| tail.end_lsn),
-            salt: salt(self.salt_seed, seq),
-            capacity: self.shared.config.segment_bytes_max.max(needed),
-            predecessor: self.tail,
-            state: self.stream,
-        }
-    }
-
-    /// A file of this length without a name of its own yet: the janitor's spare, if it fits.
-    fn preallocated(&self, capacity: u64) -> Result<(PathBuf, Arc<dyn DiskFile>), LogError> {
-        if capacity == self.shared.config.segment_bytes_max
-            && let Some(spare) = self.desk.take_spare()
-        {
-            return Ok(spare);
-        }
-        self.shared.meters.spare_misses.increment(1);
-        let tmp = self.shared.config.dir.join("segment.tmp");
-        let file = self.shared.disk.create(&tmp).map_err(LogError::io("create", &tmp))?;
-        file.allocate(capacity).map_err(LogError::io("allocate", &tmp))?;
-        Ok((tmp, file))
     }
 
     fn hand_over_frontier(&mut self) {
@@ -409,27 +315,9 @@ impl Writer {
     }
 }
 
-impl Active {
-    /// Whether the frame and, some time, the seal still fit.
-    fn has_room(&self, batch: &Batch) -> bool {
-        let seal = seal::frame_len(self.entries + batch.entries, self.runs + batch.runs);
-        self.offset + batch.frame_len + seal <= self.header.capacity
-    }
-}
-
 impl EntryPlace {
     /// The place of an entry in its segment, of one in its frame.
     fn moved(self, frame_at: u32) -> Self {
         Self { offset: self.offset + frame_at, end: self.end + frame_at, ..self }
     }
-}
-
-/// A number for each segment of each process that no other has.
-#[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-fn salt(seed: u128, seq: u64) -> u64 {
-    let mut z = (seed as u64) ^ ((seed >> 64) as u64).rotate_left(32);
-    z = z.wrapping_add(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

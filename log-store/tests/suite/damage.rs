@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use raftmap_log_store::disk::{SimDisk, Survival};
-use raftmap_log_store::{EntryParts, LogConfig, LogError};
+use raftmap_log_store::{EntryParts, Log, LogConfig, LogError};
 
 use crate::common::*;
 
@@ -229,7 +229,7 @@ fn lost_renamed_and_exchanged_files_are_refused() {
 fn a_segment_of_another_log_is_refused() {
     let left = left();
     let other = SimDisk::new();
-    let (log, _) = raftmap_log_store::Log::open(
+    let (log, _) = Log::open(
         config(),
         std::sync::Arc::new(other.clone()),
         raftmap_log_store::Owner { node_id: 1, new_uuid: 99 },
@@ -300,8 +300,11 @@ fn a_rotten_entry_is_an_error_when_it_is_read() {
     let disk = SimDisk::new();
     let mut config = config();
     config.cache_bytes_max = 0;
-    let (log, _) = open_with(&disk, config).unwrap();
-    wait(append(&log, entries(1, 1..=5))).unwrap();
+    let (log, mut hands, _) =
+        Log::open_by_hand(config, std::sync::Arc::new(disk.clone()), owner(1)).unwrap();
+    let answer = append(&log, entries(1, 1..=5));
+    assert!(hands.commit());
+    wait(answer).unwrap();
     let path = segments(&disk).pop().unwrap();
     let file = raftmap_log_store::disk::Disk::open(&disk, &path).unwrap();
     let at = disk.files()[&path].windows(4).position(|w| w == b"1/3;").unwrap();

@@ -1,0 +1,140 @@
+//! Ending a segment and beginning the next.
+//!
+//! ```text
+//!   frame frame Seal | sync            the old segment is whole and durable,
+//!   header -> spare | sync | rename | sync directory     then the next has its name, durably,
+//!                                        frame           then it takes its first frame
+//! ```
+//! A power cut between any two of these leaves a log that ends with the old segment, or with a new one
+//! that is empty.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::disk::{DiskFile, u64_len, write_all};
+use crate::error::LogError;
+use crate::header::{HEADER_BYTES, Header, Predecessor};
+use crate::index::SegmentIndex;
+use crate::janitor::Task;
+use crate::seal::{self, SealFrame};
+use crate::segments::Current;
+use crate::writer::{Batch, Writer};
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) header: Header,
+    /// Where the next frame goes.
+    pub(crate) offset: u64,
+    pub(crate) chain: u32,
+    /// Entries and runs that the footer may have to list.
+    pub(crate) entries: usize,
+    pub(crate) runs: usize,
+}
+
+impl Writer {
+    /// Ends the segment: its seal is durable, the next frame begins a new one.
+    pub(crate) fn seal(&mut self) -> Result<(), LogError> {
+        let Some(active) = self.active.take() else { return Ok(()) };
+        let mut inner = self.shared.lock();
+        let footer = seal::footer(&mut inner.segments, active.offset);
+        drop(inner);
+        let footer = footer.expect("the active segment is the current one");
+        let seal = SealFrame::encode(&footer, &active.header, active.offset, active.chain);
+        write_all(&*active.file, &seal.bytes, active.offset)
+            .map_err(LogError::io("write", &active.path))?;
+        let began = Instant::now();
+        active.file.sync_all().map_err(LogError::io("sync", &active.path))?;
+        self.shared.meters.synced(began.elapsed());
+        let end = active.offset + u64_len(seal.bytes.len());
+        let end_lsn = active.header.start_lsn + end;
+        self.durable_lsn = end_lsn;
+        let config = &self.shared.config;
+        let mut inner = self.shared.lock();
+        inner.durable_lsn = end_lsn;
+        inner.segments.seal_is_on_disk();
+        inner.segments.trim(config.index_bytes_max, config.files_max);
+        drop(inner);
+        self.tail = Some(Predecessor { seq: active.header.seq, end_lsn, chain: seal.chain });
+        self.longer = Some((active.file, end));
+        Ok(())
+    }
+
+    /// Makes the next segment, with room for this frame.
+    pub(crate) fn begin_segment(&mut self, batch: &Batch) -> Result<(), LogError> {
+        let header = self.next_header(batch);
+        let dir = &self.shared.config.dir;
+        let (tmp, file) = self.preallocated(header.capacity)?;
+        let (block, chain) = header.encode();
+        write_all(&*file, &block, 0).map_err(LogError::io("write", &tmp))?;
+        file.sync_all().map_err(LogError::io("sync", &tmp))?;
+        let path = dir.join(header.file_name());
+        self.shared.disk.rename(&tmp, &path).map_err(LogError::io("rename", &path))?;
+        self.shared.disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
+        self.shared.lock().segments.begin(Current {
+            seq: header.seq,
+            path: path.clone(),
+            file: Arc::clone(&file),
+            capacity: header.capacity,
+            index: SegmentIndex::default(),
+        });
+        self.shared.meters.rolls.increment(1);
+        self.desk.hand_over(self.longer.take().map(|(file, len)| Task::Shorten { file, len }));
+        self.desk.want_spare();
+        self.remove_purged();
+        let offset = HEADER_BYTES;
+        self.active = Some(Active { path, file, header, offset, chain, entries: 0, runs: 1 });
+        Ok(())
+    }
+
+    fn next_header(&self, batch: &Batch) -> Header {
+        let seq = self.tail.map_or(1, |tail| tail.seq + 1);
+        let needed =
+            HEADER_BYTES + batch.frame_len + seal::frame_len(batch.entries, batch.runs + 1);
+        Header {
+            uuid: self.shared.uuid,
+            seq,
+            base: self.stream.next_index().unwrap_or(0),
+            start_lsn: self.tail.map_or(0, |tail| tail.end_lsn),
+            salt: salt(self.salt_seed, seq),
+            capacity: self.shared.config.segment_bytes_max.max(needed),
+            predecessor: self.tail,
+            state: self.stream,
+        }
+    }
+
+    /// A file of this length without a name of its own yet: the janitor's spare, if it fits.
+    fn preallocated(&self, capacity: u64) -> Result<(PathBuf, Arc<dyn DiskFile>), LogError> {
+        if capacity == self.shared.config.segment_bytes_max
+            && let Some(spare) = self.desk.take_spare()
+        {
+            return Ok(spare);
+        }
+        self.shared.meters.spare_misses.increment(1);
+        let tmp = self.shared.config.dir.join("segment.tmp");
+        let file = self.shared.disk.create(&tmp).map_err(LogError::io("create", &tmp))?;
+        file.allocate(capacity).map_err(LogError::io("allocate", &tmp))?;
+        Ok((tmp, file))
+    }
+}
+
+impl Active {
+    /// Whether the frame and, some time, the seal still fit.
+    pub(crate) fn has_room(&self, batch: &Batch) -> bool {
+        let seal = seal::frame_len(self.entries + batch.entries, self.runs + batch.runs);
+        self.offset + batch.frame_len + seal <= self.header.capacity
+    }
+}
+
+/// A number for each segment of each process that no other has.
+#[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+fn salt(seed: u128, seq: u64) -> u64 {
+    let mut z = (seed as u64) ^ ((seed >> 64) as u64).rotate_left(32);
+    z = z.wrapping_add(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
