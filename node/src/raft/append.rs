@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
+use openraft::raft::StreamAppendError;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::PeerBody;
@@ -36,7 +37,7 @@ use super::lock::Mutex;
 use super::message::{Ack, decode_ack, encode_append};
 use super::metrics::number;
 use super::peers::Peer;
-use super::types::{AppendRequest, AppendResult, LogId};
+use super::types::{AppendRequest, AppendResult, LogId, Vote};
 use super::wire::{Malformed, Pieces};
 
 /// Bytes sent to one peer and not acknowledged. Enough to keep a disk and a fast network busy, little enough
@@ -62,6 +63,7 @@ where
     S: Stream<Item = AppendRequest> + Send + Unpin + 'static,
 {
     let Some(first) = requests.next().await else { return Ok(None) };
+    peer.must_remember()?;
     peer.metrics.streams.increment(1);
     let session = Arc::new(Session::new(first, requests, peer.clone()));
     // From here on, whatever happens, requests are dropped with the guard.
@@ -86,6 +88,8 @@ const WATCHDOG_TICKS: u32 = 4;
 /// What the two halves of a stream share.
 struct Session<S> {
     peer: Arc<Peer>,
+    /// The leadership that the entries are sent in.
+    vote: Vote,
     state: Mutex<State<S>>,
 }
 
@@ -106,11 +110,13 @@ struct State<S> {
 
 struct Sent {
     bytes: usize,
+    last: Option<LogId>,
     at: Instant,
 }
 
 impl<S> Session<S> {
     fn new(first: AppendRequest, requests: S, peer: Arc<Peer>) -> Session<S> {
+        let vote = first.vote;
         let state = State {
             first: Some(first),
             requests: Some(requests),
@@ -122,7 +128,7 @@ impl<S> Session<S> {
             last_news: Instant::now(),
             sender: None,
         };
-        Session { peer, state: Mutex::new(state) }
+        Session { peer, vote, state: Mutex::new(state) }
     }
 
     /// Drops openraft's stream. It is not polled any more when this returns.
@@ -140,18 +146,20 @@ impl<S> Session<S> {
         }
     }
 
-    /// Takes note of an answer to everything up to the `answered`th request.
-    fn answered(&self, answered: u64) -> Result<(), Malformed> {
+    /// Takes note of an answer to everything up to the `answered`th request; the last entry in it.
+    fn answered(&self, answered: u64) -> Result<Option<LogId>, Malformed> {
         let mut state = self.state.lock();
         if answered <= state.answered || answered > state.sent {
             return Err(Malformed("an ack for what was not sent, or acknowledged before"));
         }
         let mut freed = 0;
         let mut sent_at = None;
+        let mut last = None;
         for _ in state.answered..answered {
             let Some(sent) = state.in_flight.pop_front() else { break };
             freed += sent.bytes;
             sent_at = Some(sent.at);
+            last = sent.last.or(last);
         }
         state.in_flight_bytes -= freed;
         state.answered = answered;
@@ -168,7 +176,7 @@ impl<S> Session<S> {
         if let Some(sent_at) = sent_at {
             metrics.append_rtt.record(news.duration_since(sent_at));
         }
-        Ok(())
+        Ok(last)
     }
 
     /// How long the peer has owed an answer; zero if it owes none.
@@ -224,7 +232,8 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Session<S> {
                 }
                 state.sent += 1;
                 state.in_flight_bytes += frame.len();
-                state.in_flight.push_back(Sent { bytes: frame.len(), at });
+                let last = request.entries.last().map(|entry| entry.log_id);
+                state.in_flight.push_back(Sent { bytes: frame.len(), last, at });
                 let metrics = &self.peer.metrics;
                 metrics.in_flight_bytes.increment(number(frame.len()));
                 metrics.frames_out.increment(1);
@@ -331,11 +340,19 @@ impl<S> Acks<S> {
         let frame = frame.map_err(|error| PeerError::frame(addr, error))?;
         let Ack { answered, result } =
             decode_ack(frame).map_err(|source| PeerError::malformed(addr, source))?;
-        self.guard
-            .session
-            .answered(answered)
-            .map_err(|source| PeerError::malformed(addr, source))?;
+        let session = &self.guard.session;
+        let sent =
+            session.answered(answered).map_err(|source| PeerError::malformed(addr, source))?;
         let result = result.map_err(|stopped| PeerError::stopped(addr, &stopped))?;
+        match (&result, sent) {
+            (Ok(matching), Some(last)) if *matching >= Some(last) => {
+                self.peer.promised(session.vote, last);
+            }
+            (Err(StreamAppendError::Conflict(lacks)), _) => {
+                self.peer.lacks(session.vote, *lacks)?;
+            }
+            _ => {}
+        }
         Ok(Some(result))
     }
 

@@ -36,6 +36,14 @@ pub enum PeerError {
         /// The peer's words.
         reason: String,
     },
+    /// The peer has lost what it had acknowledged: nothing is sent to it any more.
+    #[error("{addr} is not to be trusted: {reason}")]
+    Forgotten {
+        /// Where the call would have gone.
+        addr: String,
+        /// What it lost.
+        reason: String,
+    },
     /// No answer in time: whether the call was done is unknown.
     #[error("no answer from {addr} within {after:?}")]
     Timeout {
@@ -70,6 +78,7 @@ impl PeerError {
             PeerError::UnknownNode(_)
             | PeerError::Unreachable { .. }
             | PeerError::Refused { .. }
+            | PeerError::Forgotten { .. }
             | PeerError::Unavailable { .. } => true,
             PeerError::Timeout { .. } | PeerError::Broken { .. } | PeerError::Malformed { .. } => {
                 false

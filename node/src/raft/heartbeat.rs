@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
+use openraft::raft::StreamAppendError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -49,6 +50,7 @@ impl Heartbeats {
         request: &AppendRequest,
         limit: Duration,
     ) -> Result<AppendResult, PeerError> {
+        self.peer.must_remember()?;
         let frame = encode_append(request).joined();
         let begun = Instant::now();
         if self.missed >= MISSED_MAX {
@@ -72,6 +74,9 @@ impl Heartbeats {
             .unwrap_or_else(|_elapsed| Err(PeerError::timeout(peer.control.addr(), limit)))?;
         self.missed = 0;
         self.peer.metrics.heartbeat_rtt.record(begun.elapsed());
+        if let Err(StreamAppendError::Conflict(lacks)) = &result {
+            self.peer.lacks(request.vote, *lacks)?;
+        }
         // After an answer that is no success the peer has ended the stream.
         self.open = result.is_ok().then_some(open);
         Ok(result)

@@ -11,6 +11,7 @@
 //! | `raftmap_peer_append_rtt_seconds`, `raftmap_peer_heartbeat_rtt_seconds` | peer | answer included: the follower's sync |
 //! | `raftmap_peer_frames_in_total` | peer | append frames that this follower received |
 //! | `raftmap_peer_snapshot_bytes_{in,out}_total` | peer | |
+//! | `raftmap_peer_forgotten` | peer | 1: it lost what it had acknowledged, nothing is sent to it any more |
 //! | `raftmap_peer_refused_total` | peer, reason | messages not listened to |
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -52,6 +53,7 @@ pub(crate) struct PeerMetrics {
     pub(crate) append_rtt: Histogram,
     pub(crate) heartbeat_rtt: Histogram,
     pub(crate) snapshot_bytes: Counter,
+    pub(crate) forgotten: Gauge,
 }
 
 impl PeerMetrics {
@@ -66,7 +68,8 @@ impl PeerMetrics {
             stream_errors: counter!("raftmap_peer_stream_errors_total", "peer" => peer.clone()),
             append_rtt: histogram!("raftmap_peer_append_rtt_seconds", "peer" => peer.clone()),
             heartbeat_rtt: histogram!("raftmap_peer_heartbeat_rtt_seconds", "peer" => peer.clone()),
-            snapshot_bytes: counter!("raftmap_peer_snapshot_bytes_out_total", "peer" => peer),
+            snapshot_bytes: counter!("raftmap_peer_snapshot_bytes_out_total", "peer" => peer.clone()),
+            forgotten: gauge!("raftmap_peer_forgotten", "peer" => peer),
         }
     }
 }

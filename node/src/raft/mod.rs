@@ -30,6 +30,7 @@ mod metrics;
 mod network;
 mod peers;
 mod port;
+mod promise;
 pub mod server;
 mod service;
 mod snapshot;

@@ -222,6 +222,7 @@ fn rpc_error(error: PeerError, action: RPCTypes, id: u64, target: u64) -> RPCErr
         PeerError::UnknownNode(_)
         | PeerError::Unreachable { .. }
         | PeerError::Refused { .. }
+        | PeerError::Forgotten { .. }
         | PeerError::Unavailable { .. }
         | PeerError::Malformed { .. } => RPCError::Unreachable(Unreachable::new(&error)),
     }

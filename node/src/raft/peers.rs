@@ -18,10 +18,12 @@ use super::identity::{Envelope, NodeIdentity};
 use super::link::{Link, Purpose};
 use super::lock::Mutex;
 use super::metrics::{LinkMetrics, PeerMetrics};
+use super::promise::Promise;
 use super::service::{
     ForwardError, ForwardRefusal, Hello, JoinReply, JoinRequest, PeerService, ReadIndexError,
 };
 use super::snapshot::Sending;
+use super::types::{LogId, Vote};
 use super::wire::Pieces;
 
 pub(crate) const FORWARD_PATH: &str = "/raft/v1/forward";
@@ -53,6 +55,7 @@ pub(crate) struct Peer {
     pub(crate) forward: Link,
     pub(crate) metrics: PeerMetrics,
     pub(crate) sending: Sending,
+    promise: Promise,
     standing: AtomicU8,
     service: Identified,
 }
@@ -81,6 +84,7 @@ impl Peer {
             forward: link(Purpose::Forward),
             metrics: PeerMetrics::new(id),
             sending: Sending::default(),
+            promise: Promise::default(),
             standing: AtomicU8::new(GOOD),
             service,
         }
@@ -121,10 +125,37 @@ impl Peer {
                 }
             }
             PeerError::UnknownNode(_)
+            | PeerError::Forgotten { .. }
             | PeerError::Timeout { .. }
             | PeerError::Broken { .. }
             | PeerError::Malformed { .. } => {}
         }
+    }
+
+    /// The peer acknowledged entries up to `upto` to the leader of this vote.
+    pub(crate) fn promised(&self, vote: Vote, upto: LogId) {
+        self.promise.given(vote, upto);
+    }
+
+    /// The peer lacks an entry. An error if it had acknowledged that one: it is then not listened to any more.
+    pub(crate) fn lacks(&self, vote: Vote, entry: LogId) -> Result<(), PeerError> {
+        self.promise.check(vote, entry).map_err(|broken| {
+            tracing::error!(peer = self.id, %broken, "a member has lost acknowledged entries");
+            self.metrics.forgotten.set(1.0);
+            self.forgotten(&broken)
+        })
+    }
+
+    /// Refuses to send entries to a peer that forgot what it had.
+    pub(crate) fn must_remember(&self) -> Result<(), PeerError> {
+        if self.promise.is_broken() {
+            return Err(self.forgotten(&"it has lost acknowledged entries"));
+        }
+        Ok(())
+    }
+
+    fn forgotten(&self, reason: &dyn std::fmt::Display) -> PeerError {
+        PeerError::Forgotten { addr: self.addr().to_owned(), reason: reason.to_string() }
     }
 
     /// The identity header of a message to this peer.

@@ -216,18 +216,44 @@ async fn requests_are_dropped_before_the_answers_are() {
 #[tokio::test]
 async fn a_conflict_comes_behind_the_successes_and_ends_the_stream() {
     let follower = Listening::start(FakeNode::new(2)).await;
-    follower.node.raft.conflict_at.store(2, Ordering::SeqCst);
+    follower.node.raft.conflict_at.store(5, Ordering::SeqCst);
     follower.node.raft.manners.send_replace(Manners::Holding);
     let mut client = client(&follower, PATIENT).await;
-    let sent = stream::iter((0..4).map(|n| batch(n, &[10]))).chain(stream::pending());
+    let sent = stream::iter([0, 1, 5, 6].map(|n| batch(n, &[10]))).chain(stream::pending());
     let mut acks = client.stream_append(sent, option()).await.unwrap();
     until("all arrived", || follower.node.raft.appended() == 4).await;
     follower.node.raft.manners.send_replace(Manners::Prompt);
 
     assert_eq!(acks.next().await.unwrap().unwrap(), Ok(Some(log_id(1))));
-    let conflict = StreamAppendError::Conflict(log_id(1));
+    let conflict = StreamAppendError::Conflict(log_id(4));
     assert_eq!(acks.next().await.unwrap().unwrap(), Err(conflict));
     assert!(acks.next().await.is_none());
+}
+
+/// The one loss that a log cannot see by itself: its last commit, gone as a whole.
+#[tokio::test]
+async fn a_peer_that_lacks_what_it_acknowledged_gets_nothing_any_more() {
+    let follower = Listening::start(FakeNode::new(2)).await;
+    let mut client = client(&follower, PATIENT).await;
+    let sent = stream::iter((0..4).map(|n| batch(n, &[10]))).chain(stream::pending());
+    let mut acks = client.stream_append(sent, option()).await.unwrap();
+    until("all arrived", || follower.node.raft.appended() == 4).await;
+    while acks.next().await.unwrap().unwrap() != Ok(Some(log_id(3))) {}
+    drop(acks);
+
+    follower.node.raft.conflict_at.store(3, Ordering::SeqCst);
+    let heartbeat = batch(4, &[]);
+    let refused = client.append_entries(heartbeat.clone(), option()).await.unwrap_err();
+    assert!(matches!(&refused, RPCError::Unreachable(_)), "{refused}");
+    assert!(refused.to_string().contains("lost entries up to"), "{refused}");
+
+    // Not even when it has them again: who forgot once may have voted for anyone meanwhile.
+    follower.node.raft.conflict_at.store(u64::MAX, Ordering::SeqCst);
+    let before = follower.node.raft.appended();
+    assert!(client.append_entries(heartbeat, option()).await.is_err());
+    let again = stream::iter([batch(4, &[10])]).chain(stream::pending());
+    assert!(client.stream_append(again, option()).await.is_err());
+    assert_eq!(follower.node.raft.appended(), before, "nothing was sent");
 }
 
 #[tokio::test]
