@@ -9,7 +9,7 @@
 //! than CURRENT names has lost what had been synced.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::current::Current;
@@ -77,13 +77,15 @@ impl Shared {
 
     /// The last entry that certainly survives a power cut.
     pub(crate) fn checkpointed(&self) -> Option<LogId> {
-        self.named().applied
+        self.current.says().applied
     }
 
     /// Makes everything applied so far durable. Blocking. Gives what is durable when it returns,
     /// which is at least what was published when it was called.
     pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<Option<LogId>, StoreError> {
         let _one_at_a_time = self.schedule.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before anything is synced here: this store never testifies to more than the log has.
+        let log_position = self.log_position();
         let bytes = self.counters.bytes();
         let view = self.view();
         let generation = view.rows().generation();
@@ -91,11 +93,13 @@ impl Shared {
             generation: generation.number(),
             group: view.stamp(),
             applied: view.applied(),
+            log_position,
         };
-        if *self.named() != reached {
+        // Nothing but the log went on: then everything here is synced already.
+        if (Current { log_position, ..self.current.says() }) != reached {
             generation.persist().inspect_err(|error| self.fail(error))?;
-            self.name(reached).inspect_err(|error| self.fail(error))?;
         }
+        self.name(reached).inspect_err(|error| self.fail(error))?;
         self.schedule.done(bytes);
         self.shelf.expire();
         Ok(self.checkpointed())
@@ -103,18 +107,12 @@ impl Shared {
 
     /// Writes CURRENT, unless an install has meanwhile named a newer generation.
     fn name(&self, reached: Current) -> Result<(), StoreError> {
-        let mut named = self.named();
-        if named.generation != reached.generation {
-            return Ok(());
+        let named = self
+            .current
+            .replace(|says| if says.generation == reached.generation { reached } else { says })?;
+        if named == reached {
+            self.submit(Job::Covered { generation: reached.generation, group: reached.group });
         }
-        reached.write(self.dir())?;
-        *named = reached;
-        drop(named);
-        self.submit(Job::Covered { generation: reached.generation, group: reached.group });
         Ok(())
-    }
-
-    fn named(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -45,6 +45,16 @@ pub enum StoreError {
         /// Both identities.
         detail: String,
     },
+    /// The node's log ends before what this store has seen of it: with its end it may have lost a vote.
+    #[error(
+        "the log ends at {ends}, this store has seen it durable up to {seen}: it is an older copy or its end is lost"
+    )]
+    LogBehind {
+        /// The end of the log.
+        ends: u64,
+        /// How far it once was durable.
+        seen: u64,
+    },
     /// Another process has the directory open.
     #[error("store is in use by another process: {}", path.display())]
     Locked {

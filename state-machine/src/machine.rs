@@ -13,7 +13,7 @@
 //! The first error is final: this group and every later job gets it, and nothing is retried.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -276,12 +276,13 @@ impl Machine {
                 ),
             });
         }
-        let current = Current { generation: generation.number(), group: 0, applied: meta.applied };
-        {
-            let mut named = shared.current.lock().unwrap_or_else(PoisonError::into_inner);
-            current.write(shared.dir())?;
-            *named = current;
-        }
+        let generation_number = generation.number();
+        shared.current.replace(|says| Current {
+            generation: generation_number,
+            group: 0,
+            applied: meta.applied,
+            log_position: says.log_position,
+        })?;
         let old = Arc::clone(self.generation());
         old.retire();
         let (epoch, oldest_revision) = (meta.epoch, meta.oldest_revision);

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::checkpoint::{Schedule, now};
-use crate::current::Current;
+use crate::current::{Current, CurrentFile};
 use crate::durable;
 use crate::error::StoreError;
 use crate::generation::{self, DirLock, Frozen, Generation, Reach, Reaper, Tuning};
@@ -120,11 +120,16 @@ impl StoreConfig {
     }
 }
 
+/// Tells how far the node's log is durable, in the log's own positions.
+struct LogProbe(Box<dyn Fn() -> u64 + Send + Sync>);
+
 /// What the apply thread, the adapter and the readers share.
 pub(crate) struct Shared {
     view: ArcSwap<View>,
     applied: watch::Sender<u64>,
-    pub(crate) current: Mutex<Current>,
+    pub(crate) current: CurrentFile,
+    /// Where to ask how far the node's log is durable.
+    log_durable: OnceLock<LogProbe>,
     jobs: mpsc::Sender<Job>,
     pub(crate) schedule: Schedule,
     pub(crate) counters: Counters,
@@ -166,6 +171,12 @@ impl Shared {
         if self.failed.set(text.clone()).is_ok() {
             tracing::error!(error = text, "the store failed");
         }
+    }
+
+    /// How far the node's log is durable now, or was when this store was last told.
+    pub(crate) fn log_position(&self) -> u64 {
+        let known = self.current.says().log_position;
+        self.log_durable.get().map_or(known, |probe| known.max((probe.0)()))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -279,6 +290,33 @@ impl Store {
         self.shared.shelf.follow_log(Box::new(purged));
     }
 
+    /// Meets the node's log: `durable` tells how far it is durable, in positions that never go back. From now on
+    /// each checkpoint writes that down, and so does this call. To be called before anything is made of the log.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::LogBehind`] when the log ends before what this store has seen of it: it is an older copy, or
+    /// its end is lost. Nothing is changed then.
+    pub fn meet_log(
+        &self,
+        durable: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<(), StoreError> {
+        let (ends, seen) = (durable(), self.log_seen());
+        if ends < seen {
+            return Err(StoreError::LogBehind { ends, seen });
+        }
+        let shared = &self.shared;
+        let _ = shared.log_durable.set(LogProbe(Box::new(durable)));
+        let named = shared.current.replace(|says| Current { log_position: ends, ..says });
+        named.map(drop).inspect_err(|error| shared.fail(error))
+    }
+
+    /// How far the node's log certainly was durable; 0 when nothing was written down yet.
+    #[must_use]
+    pub fn log_seen(&self) -> u64 {
+        self.shared.current.says().log_position
+    }
+
     /// How the store was found when it was opened.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
@@ -374,7 +412,8 @@ pub fn open(config: StoreConfig, id: LocalIdentity) -> Result<(StateMachine, Sto
     let shared = Arc::new(Shared {
         applied: watch::Sender::new(view.applied().map_or(0, |id| id.index)),
         view: ArcSwap::new(view),
-        current: Mutex::new(opened.current),
+        current: CurrentFile::new(config.dir.clone(), opened.current),
+        log_durable: OnceLock::new(),
         jobs,
         schedule: Schedule::new(config.checkpoint_bytes, config.checkpoint_interval),
         counters: Counters::default(),
@@ -442,7 +481,8 @@ impl Place<'_> {
     }
 
     fn create(&self) -> Result<Opened, StoreError> {
-        Current { generation: 0, group: 0, applied: None }.write(self.dir())?;
+        let none = Current { generation: 0, group: 0, applied: None, log_position: 0 };
+        none.write(self.dir())?;
         self.clean(0)?;
         let generation =
             Generation::create(self.dir(), 1, self.config.tuning(), self.lock, self.reaper)?;
@@ -451,7 +491,7 @@ impl Place<'_> {
         let rows = [(&META_KEY[..], Some(&encoded[..])), (&identity.0, Some(&identity.1))];
         generation.commit(rows.into_iter(), Reach::Durable)?;
         durable::sync_dir(self.dir())?;
-        let current = Current { generation: 1, group: 0, applied: None };
+        let current = Current { generation: 1, ..none };
         current.write(self.dir())?;
         Ok(Opened {
             rows: generation.freeze(),

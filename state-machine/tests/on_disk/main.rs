@@ -7,6 +7,7 @@ mod checkpoint;
 mod clear;
 mod coherence;
 mod install;
+mod log;
 mod reopen;
 mod snapshot;
 mod support;
