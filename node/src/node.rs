@@ -177,6 +177,10 @@ async fn open(config: &Config) -> anyhow::Result<(Log, StateMachine, Store)> {
         let identity = LocalIdentity { node_id: config.id, wal_uuid: log.uuid() };
         let (machine, store) = raftmap_state_machine::store::open(store_config, identity)
             .with_context(|| format!("open the store in {}", config.data_dir.display()))?;
+        let durable = log.clone();
+        store.meet_log(move || durable.stats().durable_lsn).with_context(|| {
+            format!("compare the store with the log in {}", config.log_dir.display())
+        })?;
         Ok((log, machine, store))
     });
     opening.await.context("open the data")?

@@ -1,5 +1,7 @@
 //! How clusters come to be, and who is not let in.
 
+use std::path::Path;
+
 use raftmap_client::PutOptions;
 use raftmap_client::api::cluster::MemberRole;
 
@@ -106,4 +108,58 @@ async fn a_log_of_another_node_or_a_lost_log_does_not_open() {
     cluster.start(1);
 
     assert_eq!(cluster.exit_code(1).await, Some(1));
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_log_is_refused_and_an_older_store_is_not() {
+    let mut cluster = Cluster::empty();
+    cluster.add(1, free_addr(), &[], &[]);
+    cluster.leader().await;
+    let (wal, store) = (cluster.dir_of(1).join("wal"), cluster.dir_of(1).join("sm"));
+    let older = tempfile::tempdir().unwrap();
+    let put = async |cluster: &Cluster, value: &str| {
+        cluster.client().put("k", value.to_owned(), &PutOptions::default()).await.unwrap();
+    };
+    put(&cluster, "older").await;
+    cluster.stop(1);
+    copy_dir(&wal, &older.path().join("wal"));
+    copy_dir(&store, &older.path().join("sm"));
+    cluster.start(1);
+    cluster.leader().await;
+    put(&cluster, "newer").await;
+    cluster.stop(1);
+    let newer = older.path().join("newer");
+    copy_dir(&wal, &newer);
+
+    replace_dir(&older.path().join("wal"), &wal);
+    cluster.start(1);
+
+    assert_eq!(cluster.exit_code(1).await, Some(1));
+    assert!(cluster.logged(1, "it is an older copy or its end is lost"), "{}", cluster.tail(1));
+
+    // The log has everything that an older store lacks.
+    replace_dir(&newer, &wal);
+    replace_dir(&older.path().join("sm"), &store);
+    cluster.start(1);
+    cluster.leader().await;
+    let got = cluster.client().get("k", &Default::default()).await.unwrap();
+    assert_eq!(text(&got).as_deref(), Some("newer"));
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn replace_dir(from: &Path, to: &Path) {
+    std::fs::remove_dir_all(to).unwrap();
+    copy_dir(from, to);
 }
