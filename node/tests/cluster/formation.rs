@@ -147,19 +147,19 @@ async fn an_older_copy_of_the_log_is_refused_and_an_older_store_is_not() {
 }
 
 fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    std::fs::create_dir_all(to).expect("make a directory");
+    for entry in std::fs::read_dir(from).expect("read a directory") {
+        let entry = entry.expect("an entry of it");
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("its type").is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target).expect("copy a file");
         }
     }
 }
 
 fn replace_dir(from: &Path, to: &Path) {
-    std::fs::remove_dir_all(to).unwrap();
+    std::fs::remove_dir_all(to).expect("remove a directory");
     copy_dir(from, to);
 }
