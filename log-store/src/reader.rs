@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::disk::{read_exact, u64_len};
 use crate::error::{Damage, LogError};
 use crate::index::{Resident, SegmentIndex};
+use crate::planted::Planted;
 use crate::record::{self, Record};
 use crate::segments::{Absent, Located, Piece};
 use crate::shared::{Inner, Shared};
@@ -167,7 +168,8 @@ fn read_piece(shared: &Shared, piece: &Piece, out: &mut Vec<EntryParts>) -> Resu
         .map_err(LogError::io("read", &piece.path))?;
     let bytes = Bytes::from(buf);
     for (index, &offset) in (piece.first..).zip(&piece.offsets) {
-        let entry = entry_at(&bytes, offset - begin, index);
+        let is_checked = !shared.config.has(Planted::SkipReadCheck);
+        let entry = entry_at(&bytes, offset - begin, index, is_checked);
         out.push(entry.map_err(|reason| {
             shared.meters.read_errors.increment(1);
             LogError::corrupt(Damage {
@@ -183,10 +185,18 @@ fn read_piece(shared: &Shared, piece: &Piece, out: &mut Vec<EntryParts>) -> Resu
 }
 
 /// The entry whose record begins at `at`; its payload shares `bytes`.
-fn entry_at(bytes: &Bytes, at: u32, index: u64) -> Result<EntryParts, &'static str> {
+fn entry_at(
+    bytes: &Bytes,
+    at: u32,
+    index: u64,
+    is_checked: bool,
+) -> Result<EntryParts, &'static str> {
     let at = usize::try_from(at).ok().ok_or("an impossible offset")?;
     let record = bytes.get(at..).ok_or("an offset behind the end")?;
-    match record::decode(record)?.record {
+    if is_checked {
+        record::verify(record)?;
+    }
+    match record::read_verified(record).ok_or("a record of a kind that is not known")?.record {
         Record::Entry { id, kind, payload } if id.index == index => {
             Ok(EntryParts { id, kind, payload: bytes.slice_ref(payload) })
         }

@@ -24,6 +24,7 @@ use crate::frontier::{self, Frontier, FrontierFile, Slot};
 use crate::header::{HEADER_BYTES, Header, Predecessor};
 use crate::identity;
 use crate::leaders::Leaders;
+use crate::planted::Planted;
 use crate::quarantine;
 use crate::replay::{Replay, SegmentFile, damage};
 use crate::scan::{Behind, Window, look_behind};
@@ -68,7 +69,7 @@ pub(crate) fn recover(
         Begin::Create => create(disk, dir, owner, lock)?,
         Begin::Recover(identity, slot) => {
             let found = read(config, disk, &files, identity, slot)?;
-            accept(disk, dir, &files, found, lock)?
+            accept(config, disk, &files, found, lock)?
         }
     };
     recovered.info.took = started.elapsed();
@@ -178,14 +179,17 @@ fn read(
         segments.push(open_segment(disk, name, identity)?);
     }
     let frontier_path = config.dir.join("FRONTIER");
-    let mut replay = Replay::new(config, &segments, slot.frontier, frontier_path.clone());
+    let is_blind = config.has(Planted::IgnoreFrontier);
+    let frontier = if is_blind { Frontier::default() } else { slot.frontier };
+    let mut replay = Replay::new(config, &segments, frontier, frontier_path.clone());
     let mut tail = None;
     let mut rest = segments.into_iter().peekable();
     while let Some(segment) = rest.next() {
-        if rest.peek().is_none() {
+        if rest.peek().is_none() && !config.has(Planted::TrustUnsyncedTail) {
             segment.file.sync_all().map_err(LogError::io("sync", &segment.path))?;
         }
-        if files.has_failed || rest.peek().is_none() {
+        let trusts_cache = config.has(Planted::TrustCacheAfterFailure);
+        if (files.has_failed || rest.peek().is_none()) && !trusts_cache {
             segment
                 .file
                 .forget_cached()
@@ -193,10 +197,10 @@ fn read(
         }
         match rest.peek() {
             Some(next) => replay.sealed_segment(segment, next)?,
-            None => tail = Some(read_tail(config, segment, &mut replay, slot.frontier)?),
+            None => tail = Some(read_tail(config, segment, &mut replay, frontier)?),
         }
     }
-    if tail.is_none() && slot.frontier.durable_lsn > 0 {
+    if tail.is_none() && frontier.durable_lsn > 0 {
         return Err(damage(&frontier_path, 40, "the log was used, but there is no segment"));
     }
     replay.finish(tail.as_ref().map(|tail| tail.segment.path.as_path()))?;
@@ -240,14 +244,16 @@ fn read_tail(
         look_behind(&mut window, &segment.header, scanned.end)
             .map_err(LogError::io("read", &segment.path))?
     };
+    let ignores_synced = config.has(Planted::IgnoreSyncedLsn);
+    let accepts_short = config.has(Planted::AcceptShortTail);
     let facts = TailFacts {
         start_lsn: segment.header.start_lsn,
         end: scanned.end,
         is_sealed,
         capacity: segment.header.capacity,
-        file_len: segment.file_len,
+        file_len: if accepts_short { u64::MAX } else { segment.file_len },
         frontier_lsn: frontier.durable_lsn,
-        later_synced_lsn: behind.later_synced_lsn,
+        later_synced_lsn: behind.later_synced_lsn.filter(|_| !ignores_synced),
         content_end: behind.content_end,
         strict_tail: config.strict_tail,
     };
@@ -264,13 +270,14 @@ fn read_tail(
 
 /// Puts the log in order. From here on nothing is refused, only the disk can still fail.
 fn accept(
+    config: &LogConfig,
     disk: &dyn Disk,
-    dir: &Path,
     files: &Files,
     found: FoundLog,
     lock: Box<dyn DiskLock>,
 ) -> Result<Recovered, LogError> {
     let FoundLog { identity, slot, mut replay, tail } = found;
+    let dir = &config.dir;
     let mut frontier = FrontierFile::open(disk, &dir.join("FRONTIER"), slot)?;
     let mut info = replay.info();
     info.frontier_lsn = slot.frontier.durable_lsn;
@@ -286,7 +293,7 @@ fn accept(
     if let Some(tail) = tail {
         info.clean_shutdown =
             tail.is_sealed && tail.segment.header.start_lsn + tail.end == slot.frontier.durable_lsn;
-        let closed = close_tail(disk, dir, &tail, &mut segments, &mut info)?;
+        let closed = close_tail(config, disk, &tail, &mut segments, &mut info)?;
         tail_longer = Some((Arc::clone(&tail.segment.file), closed.file_end));
         end = Some(closed.predecessor);
     }
@@ -335,8 +342,8 @@ struct Closed {
 
 /// Leaves the last segment sealed at its end.
 fn close_tail(
+    config: &LogConfig,
     disk: &dyn Disk,
-    dir: &Path,
     tail: &FoundTail,
     segments: &mut Segments,
     info: &mut RecoveryInfo,
@@ -344,8 +351,14 @@ fn close_tail(
     let FoundTail { segment, end, chain, .. } = tail;
     info.zero_tail_bytes = segment.file_len.saturating_sub(tail.content_end);
     if let Verdict::Cut { to } = tail.verdict {
-        let kept = quarantine::keep(disk, dir, segment, *end, to)?;
-        quarantine::zero(segment, *end, to)?;
+        let kept = if config.has(Planted::SkipQuarantine) {
+            config.dir.join("quarantine")
+        } else {
+            quarantine::keep(disk, &config.dir, segment, *end, to)?
+        };
+        if !config.has(Planted::LeaveTornTail) && !config.has(Planted::AppendToInheritedTail) {
+            quarantine::zero(segment, *end, to)?;
+        }
         info.torn = Some(Torn {
             segment: segment.path.clone(),
             offset: *end,
@@ -354,15 +367,18 @@ fn close_tail(
             quarantine: kept,
         });
     }
-    if tail.is_sealed {
+    if tail.is_sealed || config.has(Planted::AppendToInheritedTail) {
         let end_lsn = segment.header.start_lsn + end;
         let predecessor = Predecessor { seq: segment.header.seq, end_lsn, chain: *chain };
-        return Ok(Closed { predecessor, file_end: *end });
+        let file_end = if tail.is_sealed { *end } else { segment.file_len };
+        return Ok(Closed { predecessor, file_end });
     }
     let footer = seal::footer(segments, *end).expect("the last segment is the current one");
     let seal = SealFrame::encode(&footer, &segment.header, *end, *chain);
     write_all(&*segment.file, &seal.bytes, *end).map_err(LogError::io("write", &segment.path))?;
-    segment.file.sync_all().map_err(LogError::io("sync", &segment.path))?;
+    if !config.has(Planted::TrustUnsyncedTail) {
+        segment.file.sync_all().map_err(LogError::io("sync", &segment.path))?;
+    }
     segments.seal_is_on_disk();
     let file_end = end + u64_len(seal.bytes.len());
     let end_lsn = segment.header.start_lsn + file_end;

@@ -12,6 +12,7 @@ use crate::frontier::Frontier;
 use crate::header::{BadHeader, HEADER_BYTES, Header, VERSION};
 use crate::index::{EntryPlace, SegmentIndex};
 use crate::leaders::Leaders;
+use crate::planted::Planted;
 use crate::record::Record;
 use crate::scan::{Scanned, Visited, Window, scan};
 use crate::segments::{Current, Segments};
@@ -46,8 +47,7 @@ pub(crate) struct Replay {
     frontier: Option<Frontier>,
     frontier_path: PathBuf,
     first_seq: u64,
-    index_bytes_max: u64,
-    files_max: usize,
+    config: LogConfig,
 }
 
 /// What ends a scan early.
@@ -86,8 +86,7 @@ impl Replay {
             frontier: (frontier.durable_lsn >= start_lsn).then_some(frontier),
             frontier_path,
             first_seq: first.map_or(0, |header| header.seq),
-            index_bytes_max: config.index_bytes_max,
-            files_max: config.files_max,
+            config: config.clone(),
         }
     }
 
@@ -107,6 +106,13 @@ impl Replay {
             return Err(damage(&next.path, 72, "it does not follow the segment before it"));
         };
         let mut window = Window::new(Arc::clone(&segment.file), segment.file_len);
+        if self.config.has(Planted::IgnorePredecessor) {
+            let (scanned, is_sealed) = self.last_segment(&segment, &mut window)?;
+            if !is_sealed {
+                self.segments.seal(0, scanned.end);
+            }
+            return Ok(());
+        }
         let scanned = self.segment(&segment, &mut window, Some(end))?;
         let last = next.header.state.last.map(|id| id.index);
         if let Some(reason) = scanned.stop {
@@ -121,7 +127,7 @@ impl Replay {
         }
         self.segments.seal(seal_at, end);
         self.segments.seal_is_on_disk();
-        self.segments.trim(self.index_bytes_max, self.files_max);
+        self.segments.trim(self.config.index_bytes_max, self.config.files_max);
         if segment.file_len > end {
             self.longer.push((segment.file, end));
         }

@@ -17,6 +17,7 @@ use crate::error::LogError;
 use crate::header::{HEADER_BYTES, Header, Predecessor};
 use crate::index::SegmentIndex;
 use crate::janitor::Task;
+use crate::planted::Planted;
 use crate::seal::{self, SealFrame};
 use crate::segments::Current;
 use crate::writer::{Batch, Writer};
@@ -47,7 +48,9 @@ impl Writer {
         write_all(&*active.file, &seal.bytes, active.offset)
             .map_err(LogError::io("write", &active.path))?;
         let began = Instant::now();
-        active.file.sync_all().map_err(LogError::io("sync", &active.path))?;
+        if !self.shared.config.has(Planted::SkipSealSync) {
+            active.file.sync_all().map_err(LogError::io("sync", &active.path))?;
+        }
         self.shared.meters.synced(began.elapsed());
         let end = active.offset + u64_len(seal.bytes.len());
         let end_lsn = active.header.start_lsn + end;
@@ -70,10 +73,14 @@ impl Writer {
         let (tmp, file) = self.preallocated(header.capacity)?;
         let (block, chain) = header.encode();
         write_all(&*file, &block, 0).map_err(LogError::io("write", &tmp))?;
-        file.sync_all().map_err(LogError::io("sync", &tmp))?;
+        if !self.shared.config.has(Planted::SkipHeaderSync) {
+            file.sync_all().map_err(LogError::io("sync", &tmp))?;
+        }
         let path = dir.join(header.file_name());
         self.shared.disk.rename(&tmp, &path).map_err(LogError::io("rename", &path))?;
-        self.shared.disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
+        if !self.shared.config.has(Planted::SkipDirSync) {
+            self.shared.disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
+        }
         self.shared.lock().segments.begin(Current {
             seq: header.seq,
             path: path.clone(),

@@ -20,6 +20,7 @@ use crate::disk::Disk;
 use crate::error::{Failure, LogError};
 use crate::leaders::Leaders;
 use crate::meters::Meters;
+use crate::planted::Planted;
 use crate::queue::{Change, Op};
 use crate::segments::Segments;
 use crate::state::State;
@@ -120,7 +121,11 @@ impl Shared {
 
     /// Leaves the changes for the writer, and wakes it if it would not look by itself soon enough.
     pub(crate) fn enqueue(&self, mut inner: MutexGuard<'_, Inner>, op: Op) {
+        let is_first = self.config.has(Planted::VoteFirst) && matches!(op.change, Change::Vote(_));
         inner.push(op);
+        if is_first {
+            inner.queue.rotate_right(1);
+        }
         self.wake_writer(inner);
     }
 
@@ -190,6 +195,15 @@ impl Shared {
             return complete(ops, &first);
         }
         let failure = Arc::new(failure(error, inner.durable_lsn));
+        if self.config.has(Planted::GoOnAfterError) {
+            drop(inner);
+            return complete(ops, &Err(failure));
+        }
+        if self.config.has(Planted::LoseCallback)
+            && let Some(op) = ops.pop_front()
+        {
+            std::mem::forget(op);
+        }
         inner.failed = Some(Arc::clone(&failure));
         let mut waiting = inner.drain();
         let wakers = std::mem::take(&mut inner.room_wakers);

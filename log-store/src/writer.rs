@@ -58,7 +58,7 @@ pub(crate) struct Writer {
 /// One frame's worth of ops, encoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Batch {
-    state: State,
+    pub(crate) state: State,
     pub(crate) frame_len: u64,
     pub(crate) entries: usize,
     pub(crate) runs: usize,
@@ -115,7 +115,10 @@ impl Writer {
             }
             Next::Close => {
                 match self.seal() {
-                    Ok(()) => self.hand_over_frontier(),
+                    Ok(()) => {
+                        self.hand_over_frontier();
+                        self.shorten_last();
+                    }
                     Err(error) => self.shared.fail(error),
                 }
                 false
@@ -126,6 +129,9 @@ impl Writer {
 
     /// Writes the ops, tells who waits; whether the log still works.
     fn commit(&mut self, ops: &mut VecDeque<Op>) -> bool {
+        if self.shared.config.has(Planted::TellBeforeSync) {
+            complete(ops, &Ok(()));
+        }
         match self.write(ops) {
             Err(error) => {
                 self.shared.fail_commit(error, ops);
@@ -151,6 +157,7 @@ impl Writer {
     /// The inner error is one of another thread: the log failed while this batch was on its way.
     fn write(&mut self, ops: &VecDeque<Op>) -> Result<Result<(), Arc<Failure>>, LogError> {
         let batch = self.encode(ops)?;
+        self.unlink_early(batch.as_ref())?;
         // An append of no entries says only: after everything before.
         let frame_at = match batch {
             Some(batch) => self.write_frame(&batch)?,
@@ -189,6 +196,10 @@ impl Writer {
                 }
                 Change::Truncate { keep, .. } => {
                     state.truncate(*keep)?;
+                    if self.shared.config.has(Planted::TruncateWithoutRecord) {
+                        self.stream = state;
+                        continue;
+                    }
                     self.builder.add(|out| record::put_truncate_after(out, *keep));
                 }
                 Change::Purge(id) => {
@@ -204,6 +215,7 @@ impl Writer {
 
     /// Writes and syncs the frame, in a new segment if it must be; its offset there.
     fn write_frame(&mut self, batch: &Batch) -> Result<u64, LogError> {
+        self.inherit_active()?;
         if self.active.as_ref().is_some_and(|active| !active.has_room(batch)) {
             self.seal()?;
         }
@@ -223,8 +235,14 @@ impl Writer {
         let end_lsn = active.header.start_lsn + active.offset;
         self.shared.meters.written_lsn.store(end_lsn, Ordering::Relaxed);
         let began = Instant::now();
+        if self.shared.config.has(Planted::FrontierBeforeSync) {
+            self.desk.write_frontier(Frontier { durable_lsn: end_lsn, state: batch.state });
+        }
         if !self.shared.config.has(Planted::SkipSync) {
-            active.file.sync_data().map_err(LogError::io("sync", &active.path))?;
+            let retried = self.shared.config.has(Planted::RetrySync);
+            let synced = active.file.sync_data();
+            let synced = if retried { synced.or_else(|_| active.file.sync_data()) } else { synced };
+            synced.map_err(LogError::io("sync", &active.path))?;
         }
         self.shared.meters.synced(began.elapsed());
         self.shared.meters.committed(batch.entries, batch.frame_len);
@@ -300,7 +318,10 @@ impl Writer {
     /// Has the segments removed that the durable purge frontier covers.
     pub(crate) fn remove_purged(&self) {
         if let Some(purged) = self.stream.purged {
-            let removable = self.shared.lock().segments.remove_purged(purged.index);
+            let mut removable = self.shared.lock().segments.remove_purged(purged.index);
+            if self.shared.config.has(Planted::UnlinkNewestFirst) {
+                removable.reverse();
+            }
             self.desk.hand_over(removable.into_iter().map(Task::Unlink));
         }
     }
