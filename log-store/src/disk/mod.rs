@@ -15,7 +15,7 @@ mod real;
 mod sim;
 
 pub use real::RealDisk;
-pub use sim::{Fault, Op, SimDisk, Survival};
+pub use sim::{Fault, Moment, Op, SimDisk, Survival};
 
 /// A file system, as far as the log needs one. Errors are those of the system, unchanged.
 pub trait Disk: fmt::Debug + Send + Sync {
