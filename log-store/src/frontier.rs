@@ -63,6 +63,10 @@ impl Slot {
     }
 }
 
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join("FRONTIER")
+}
+
 /// The newest slot that verifies; none when there is no file or no such slot.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Slot>, LogError> {
     let bytes = match read_small(disk, path, 8192) {

@@ -5,7 +5,7 @@
 //! An error is as final as the writer's, but for the spare: without one the writer makes the file itself.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::disk::DiskFile;
@@ -56,7 +56,7 @@ enum Spare {
 #[derive(Debug)]
 pub(crate) enum Task {
     /// The file has a successor that says where it ends.
-    Shorten { file: Arc<dyn DiskFile>, len: u64 },
+    Shorten { path: PathBuf, len: u64 },
     /// A durable purge covers it.
     Unlink(Removable),
 }
@@ -195,14 +195,21 @@ impl Janitor {
     fn do_task(&self, task: Task) -> Result<(), LogError> {
         let dir = &self.shared.config.dir;
         match task {
-            Task::Shorten { file, len } => file
-                .set_len(len)
-                .and_then(|()| file.sync_all())
-                .map_err(LogError::io("shorten a segment in", dir)),
+            Task::Shorten { path, len } => self.shorten(&path, len),
             Task::Unlink(segment) => {
                 tracing::debug!(segment = segment.seq, "a purged segment is removed");
                 crate::files::unlink(&*self.shared.disk, dir, &segment.path)
             }
         }
+    }
+
+    /// Gives the unused end of a segment back. One that is purged by now has given everything back.
+    fn shorten(&self, path: &Path, len: u64) -> Result<(), LogError> {
+        let file = match self.shared.disk.open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(LogError::io("open", path))?,
+        };
+        file.set_len(len).map_err(LogError::io("shorten", path))?;
+        file.sync_all().map_err(LogError::io("sync", path))
     }
 }

@@ -27,6 +27,7 @@ mod codec;
 mod config;
 pub mod disk;
 mod error;
+mod examine;
 mod files;
 mod frame;
 mod frontier;
@@ -48,6 +49,7 @@ mod replay;
 mod roll;
 mod scan;
 mod seal;
+mod segment_file;
 mod segments;
 mod shared;
 mod state;
@@ -64,6 +66,7 @@ pub mod format {}
 pub use by_hand::Hands;
 pub use config::LogConfig;
 pub use error::{Contradiction, Damage, Failure, LogError};
+pub use examine::examine;
 pub use log::{Ends, Log};
 #[cfg(feature = "planted")]
 pub use planted::Planted;

@@ -137,7 +137,7 @@ impl Writer {
     /// `ShortenLast`.
     pub(crate) fn shorten_last(&mut self) {
         if self.shared.config.has(Planted::ShortenLast) {
-            self.desk.hand_over(self.longer.take().map(|(file, len)| Task::Shorten { file, len }));
+            self.desk.hand_over(self.longer.take().map(|(path, len)| Task::Shorten { path, len }));
         }
     }
 

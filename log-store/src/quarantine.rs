@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, read_exact, write_all};
+use crate::disk::{Disk, DiskFile, read_exact, write_all};
 use crate::error::LogError;
-use crate::replay::SegmentFile;
+use crate::segment_file::SegmentFile;
 
 /// Bytes copied or zeroed at once.
 const STEP: u64 = 1 << 20;
@@ -49,13 +49,12 @@ fn free_name(
 }
 
 /// Writes zeros over `from..to` of the segment, durably. Its length stays.
-pub(crate) fn zero(segment: &SegmentFile, from: u64, to: u64) -> Result<(), LogError> {
+pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<(), LogError> {
     for at in steps(from, to) {
         let zeros = vec![0; usize::try_from(at.end - at.start).expect("a step fits memory")];
-        write_all(&*segment.file, &zeros, at.start)
-            .map_err(LogError::io("write", &segment.path))?;
+        write_all(file, &zeros, at.start).map_err(LogError::io("write", path))?;
     }
-    segment.file.sync_all().map_err(LogError::io("sync", &segment.path))
+    file.sync_all().map_err(LogError::io("sync", path))
 }
 
 fn steps(from: u64, to: u64) -> impl Iterator<Item = std::ops::Range<u64>> {

@@ -213,7 +213,7 @@ fn entry_at(
 fn load(shared: &Shared, absent: &Absent) -> Result<Resident, LogError> {
     let path = &absent.path;
     let io = |op| LogError::io(op, path);
-    let file = shared.disk.open(path).map_err(io("open"))?;
+    let file = shared.disk.open_to_read(path).map_err(io("open"))?;
     let len = file.len().map_err(io("read the length of"))?;
     let seal_at = u64::from(absent.seal_at);
     let mut head = [0; 8];

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::LogConfig;
-use crate::disk::DiskFile;
 use crate::error::{Contradiction, Damage, LogError};
 use crate::frontier::Frontier;
 use crate::header::{BadHeader, HEADER_BYTES, Header, VERSION};
@@ -15,20 +14,10 @@ use crate::leaders::Leaders;
 use crate::planted::Planted;
 use crate::record::Record;
 use crate::scan::{Scanned, Visited, Window, scan};
+use crate::segment_file::SegmentFile;
 use crate::segments::{Current, Segments};
 use crate::state::State;
 use crate::stats::{RecordCounts, RecoveryInfo};
-
-/// A segment's file with its verified header.
-#[derive(Debug)]
-pub(crate) struct SegmentFile {
-    pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) file_len: u64,
-    pub(crate) header: Header,
-    /// The chain value that the first frame must carry.
-    pub(crate) chain: u32,
-}
 
 /// The log so far.
 #[derive(Debug)]
@@ -37,7 +26,7 @@ pub(crate) struct Replay {
     pub(crate) leaders: Leaders,
     pub(crate) segments: Segments,
     /// Sealed files that are longer than what counts of them.
-    pub(crate) longer: Vec<(Arc<dyn DiskFile>, u64)>,
+    pub(crate) longer: Vec<(PathBuf, u64)>,
     counts: RecordCounts,
     segment_count: u64,
     verified_bytes: u64,
@@ -67,11 +56,10 @@ impl From<io::Error> for Stop {
 impl Replay {
     pub(crate) fn new(
         config: &LogConfig,
-        segments: &[SegmentFile],
+        first: Option<&Header>,
         frontier: Frontier,
         frontier_path: PathBuf,
     ) -> Self {
-        let first = segments.first().map(|segment| &segment.header);
         // An older FRONTIER than the first segment tells of a state that is no longer here to compare.
         let start_lsn = first.map_or(0, |header| header.start_lsn);
         Self {
@@ -129,7 +117,7 @@ impl Replay {
         self.segments.seal_is_on_disk();
         self.segments.trim(self.config.index_bytes_max, self.config.files_max);
         if segment.file_len > end {
-            self.longer.push((segment.file, end));
+            self.longer.push((segment.path, end));
         }
         Ok(())
     }

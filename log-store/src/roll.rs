@@ -62,7 +62,7 @@ impl Writer {
         inner.segments.trim(config.index_bytes_max, config.files_max);
         drop(inner);
         self.tail = Some(Predecessor { seq: active.header.seq, end_lsn, chain: seal.chain });
-        self.longer = Some((active.file, end));
+        self.longer = Some((active.path, end));
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Writer {
             index: SegmentIndex::default(),
         });
         self.shared.meters.rolls.increment(1);
-        self.desk.hand_over(self.longer.take().map(|(file, len)| Task::Shorten { file, len }));
+        self.desk.hand_over(self.longer.take().map(|(path, len)| Task::Shorten { path, len }));
         self.desk.want_spare();
         self.remove_purged();
         let offset = HEADER_BYTES;

@@ -26,6 +26,11 @@ impl SealFrame {
         let (bytes, chain) = builder.finish(place, lsn, chain);
         Self { bytes: bytes.to_vec(), chain }
     }
+
+    /// Bytes of the frame.
+    pub(crate) fn len(&self) -> u64 {
+        u64_len(self.bytes.len())
+    }
 }
 
 /// Bytes of the frame for this many entries and runs of leaders.

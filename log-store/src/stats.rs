@@ -62,11 +62,23 @@ pub struct Torn {
     pub bytes: u64,
     /// What did not verify.
     pub reason: String,
-    /// Where the bytes are kept.
-    pub quarantine: PathBuf,
+    /// Where the bytes are kept; none as long as nothing was cut.
+    pub quarantine: Option<PathBuf>,
 }
 
-/// What `Log::open` found and did. `Display` prints it as a report.
+impl fmt::Display for Torn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, offset, bytes, reason, quarantine } = self;
+        let segment = segment.display();
+        write!(f, "an unfinished write of {bytes} bytes at {segment} byte {offset} ({reason})")?;
+        match quarantine {
+            Some(copy) => write!(f, ", cut and kept in {}", copy.display()),
+            None => write!(f, ", to be cut and kept by the next open"),
+        }
+    }
+}
+
+/// What `Log::open` found and did, or `examine` found. `Display` prints it as a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryInfo {
     /// The log was created by this open.
@@ -107,6 +119,13 @@ pub struct RecoveryInfo {
     pub took: Duration,
 }
 
+impl RecoveryInfo {
+    /// There was no log yet.
+    pub(crate) fn nothing() -> Self {
+        Self { created: true, clean_shutdown: true, ..Self::default() }
+    }
+}
+
 impl fmt::Display for RecoveryInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.created {
@@ -141,15 +160,7 @@ impl fmt::Display for RecoveryInfo {
             self.took.as_secs_f64()
         )?;
         if let Some(torn) = &self.torn {
-            write!(
-                f,
-                "; cut an unfinished write of {} bytes at {} byte {} ({}), kept in {}",
-                torn.bytes,
-                torn.segment.display(),
-                torn.offset,
-                torn.reason,
-                torn.quarantine.display()
-            )?;
+            write!(f, "; {torn}")?;
         }
         if self.leftovers > 0 {
             write!(f, "; removed {} purged segments", self.leftovers)?;

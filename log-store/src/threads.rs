@@ -78,7 +78,7 @@ pub(crate) fn staff(
 ) -> (Arc<Desk>, Writer, Janitor) {
     let desk = Arc::new(Desk::default());
     let longer = std::mem::take(&mut recovered.longer).into_iter();
-    desk.hand_over(longer.map(|(file, len)| Task::Shorten { file, len }));
+    desk.hand_over(longer.map(|(path, len)| Task::Shorten { path, len }));
     let writer = Writer::new(Arc::clone(shared), Arc::clone(&desk), recovered, owner.new_uuid);
     let frontier = recovered.frontier.take().expect("a recovery hands FRONTIER over");
     let janitor = Janitor { shared: Arc::clone(shared), desk: Arc::clone(&desk), frontier };

@@ -12,11 +12,12 @@
 //!   before its first frame is written.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::disk::{DiskFile, u64_len, write_all};
+use crate::disk::{u64_len, write_all};
 use crate::error::{Failure, LogError};
 use crate::frame::{FrameBuilder, Place};
 use crate::frontier::Frontier;
@@ -43,7 +44,7 @@ pub(crate) struct Writer {
     /// How the last sealed segment ends; the next one begins there.
     pub(crate) tail: Option<Predecessor>,
     /// A file to be shortened once its successor exists.
-    pub(crate) longer: Option<(Arc<dyn DiskFile>, u64)>,
+    pub(crate) longer: Option<(PathBuf, u64)>,
     /// Makes the salts of this process unlike those of any other.
     pub(crate) salt_seed: u128,
     builder: FrameBuilder,

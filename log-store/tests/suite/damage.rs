@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use raftmap_log_store::disk::{SimDisk, Survival};
-use raftmap_log_store::{EntryParts, Log, LogConfig, LogError};
+use raftmap_log_store::{EntryParts, Log, LogConfig, LogError, examine};
 
 use crate::common::*;
 
@@ -57,7 +57,15 @@ impl Left {
     /// Opens with everything, or refuses and changes nothing. Whether it opened.
     fn is_whole_or_refused(&self, what: &str, disk: &SimDisk) -> bool {
         let before = files(disk);
-        match open_with(disk, config()) {
+        let examined = examine(&config(), disk, None);
+        assert_eq!(files(disk), before, "{what}: looking changed something");
+        let opened = open_with(disk, config());
+        assert_eq!(
+            examined.as_ref().map(|info| info.last).map_err(ToString::to_string),
+            opened.as_ref().map(|(_, info)| info.last).map_err(ToString::to_string),
+            "{what}: a look tells something else"
+        );
+        match opened {
             Ok((log, _)) => {
                 assert_eq!(read_all(&log), self.content, "{what}: lost something silently");
                 assert_eq!(log.vote(), Some(vote(3)), "{what}");
@@ -136,7 +144,7 @@ fn garbage_behind_the_end_is_cut_and_kept() {
         assert_eq!(read_all(&log), left.content);
         let torn = info.torn.expect("a torn tail");
         assert_eq!(torn.offset, u64::try_from(left.end).unwrap());
-        let kept = disk.files()[&torn.quarantine].clone();
+        let kept = disk.files()[&torn.quarantine.unwrap()].clone();
         assert!(garbage.starts_with(&kept) && garbage[kept.len()..].iter().all(|b| *b == 0));
         drop(log);
         let (_, again) = open_with(&disk, config()).unwrap();
