@@ -92,6 +92,9 @@ impl Header {
             return Err(BadHeader::TooNew(version));
         }
         let header = Self::decode_fields(&mut from).ok_or(wrong)?;
+        if !header.is_sound() {
+            return Err(BadHeader::Damaged("the header contradicts itself"));
+        }
         Ok((header, crc32c::crc32c(block)))
     }
 
@@ -106,6 +109,21 @@ impl Header {
         let predecessor = (predecessor.seq != 0).then_some(predecessor);
         let state = State::decode(from)?;
         Some(Self { uuid, seq, base, start_lsn, salt, capacity, predecessor, state })
+    }
+
+    /// What any header says that was ever written: where the segment before it ends it begins, with the
+    /// next number and the next index.
+    fn is_sound(&self) -> bool {
+        let follows = match self.predecessor {
+            None => self.seq == 1 && self.start_lsn == 0,
+            Some(before) => {
+                before.seq.checked_add(1) == Some(self.seq) && before.end_lsn == self.start_lsn
+            }
+        };
+        let next = self.state.last.map_or(Some(0), |last| last.index.checked_add(1));
+        let room = (HEADER_BYTES..=u64::from(u32::MAX)).contains(&self.capacity);
+        let ends = self.start_lsn.checked_add(self.capacity).is_some();
+        follows && next == Some(self.base) && room && ends
     }
 
     /// The name of the segment's file.
@@ -158,6 +176,29 @@ mod tests {
             let mut flipped = block.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::decode(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_damage() {
+        let good = header();
+        let before = good.predecessor;
+        let wrong = [
+            Header { predecessor: None, ..good },
+            Header { start_lsn: good.start_lsn + 8, ..good },
+            Header { seq: 8, ..good },
+            Header { base: 899, ..good },
+            Header { capacity: 4095, ..good },
+            Header { capacity: 1 << 32, ..good },
+            Header {
+                start_lsn: u64::MAX - 7,
+                predecessor: before.map(|p| Predecessor { end_lsn: u64::MAX - 7, ..p }),
+                ..good
+            },
+        ];
+        for header in wrong {
+            let decoded = Header::decode(&header.encode().0);
+            assert!(matches!(decoded, Err(BadHeader::Damaged(_))), "{header:?}");
         }
     }
 

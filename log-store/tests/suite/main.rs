@@ -16,3 +16,5 @@ mod golden;
 mod log;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod named_bugs;
