@@ -75,8 +75,8 @@ impl Header {
         out.put_u32(0);
         self.state.encode(&mut out);
         let block = close_block(out, HEADER_LEN);
-        let chain = crc32c::crc32c(&block);
-        (block, chain)
+        let crc = open_block(&block, HEADER_LEN).map(|(_, crc)| crc);
+        (block, crc.expect("a block opens as it was closed"))
     }
 
     /// The header, and the chain value that the first frame must carry.
@@ -85,7 +85,7 @@ impl Header {
             return Err(BadHeader::Damaged("the header does not begin as one"));
         }
         let wrong = BadHeader::Damaged("the header does not verify");
-        let (mut from, _) = open_block(block, HEADER_LEN).ok_or(wrong)?;
+        let (mut from, crc) = open_block(block, HEADER_LEN).ok_or(wrong)?;
         from.take(MAGIC.len()).ok_or(wrong)?;
         let version = from.u32().ok_or(wrong)?;
         if version > VERSION {
@@ -95,7 +95,7 @@ impl Header {
         if !header.is_sound() {
             return Err(BadHeader::Damaged("the header contradicts itself"));
         }
-        Ok((header, crc32c::crc32c(block)))
+        Ok((header, crc))
     }
 
     fn decode_fields(from: &mut Cursor<'_>) -> Option<Self> {
@@ -200,6 +200,13 @@ mod tests {
             let decoded = Header::decode(&header.encode().0);
             assert!(matches!(decoded, Err(BadHeader::Damaged(_))), "{header:?}");
         }
+    }
+
+    /// The checksum of a block that ends with its own checksum is the same number for all of them.
+    #[test]
+    fn the_chain_value_of_another_header_is_another() {
+        let other = Header { capacity: 4096, ..header() };
+        assert_ne!(header().encode().1, other.encode().1);
     }
 
     #[test]
