@@ -9,6 +9,7 @@
 //!   also from a disk that can only be read.
 //! - One segment is open for reading at a time, and the next one for its header, however many there are (L7).
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,13 +19,15 @@ use crate::disk::{Disk, u64_len};
 use crate::error::LogError;
 use crate::files::Files;
 use crate::frontier::{self, Frontier, Slot};
+use crate::header::Header;
 use crate::identity;
 use crate::planted::Planted;
 use crate::replay::{Replay, damage};
-use crate::scan::{Behind, Window, look_behind};
+use crate::scan::{Behind, Scanned, Window, look_behind, look_closer};
 use crate::segment_file::SegmentFile;
 use crate::segments::Removable;
 use crate::stats::{RecoveryInfo, Torn};
+use crate::tear::Tear;
 use crate::types::Identity;
 use crate::verdict::{TailFacts, Verdict, verdict};
 
@@ -181,10 +184,10 @@ fn read_tail(
 ) -> Result<FoundTail, LogError> {
     let mut window = Window::new(Arc::clone(&segment.file), segment.file_len);
     let (scanned, is_sealed) = replay.last_segment(&segment, &mut window)?;
-    let behind = if is_sealed {
-        Behind { later_synced_lsn: None, content_end: scanned.end }
+    let (behind, tear) = if is_sealed {
+        (Behind { later_synced_lsn: None, content_end: scanned.end }, Tear::Nothing)
     } else {
-        look_behind(&mut window, &segment.header, scanned.end)
+        what_is_behind(&mut window, &segment.header, &scanned)
             .map_err(LogError::io("read", &segment.path))?
     };
     let ignores_synced = config.has(Planted::IgnoreSyncedLsn);
@@ -198,6 +201,7 @@ fn read_tail(
         frontier_lsn: frontier.durable_lsn,
         later_synced_lsn: behind.later_synced_lsn.filter(|_| !ignores_synced),
         content_end: behind.content_end,
+        tear,
         strict_tail: config.strict_tail,
     };
     let reason = scanned.stop.unwrap_or("the log ends");
@@ -217,6 +221,17 @@ fn read_tail(
     let content_end = behind.content_end;
     let (end, chain) = (scanned.end, scanned.chain);
     Ok(FoundTail { segment, end, chain, is_sealed, cut_to, reason, content_end })
+}
+
+/// Looks at the bytes behind the last valid frame.
+fn what_is_behind(
+    window: &mut Window,
+    header: &Header,
+    scanned: &Scanned,
+) -> io::Result<(Behind, Tear)> {
+    let behind = look_behind(window, header, scanned.end)?;
+    let tear = look_closer(window, header, scanned, behind.content_end)?;
+    Ok((behind, tear))
 }
 
 impl FoundTail {

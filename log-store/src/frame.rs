@@ -75,6 +75,33 @@ impl FrameHead {
 
 const FRAME_LEN_OF_HEAD: u64 = 40;
 
+/// Whether the bytes begin with a frame header as it was once written, of whatever place.
+pub(crate) fn has_intact_head(bytes: &[u8]) -> bool {
+    let mut from = Cursor::new(bytes);
+    from.u32() == Some(MAGIC)
+        && from
+            .u32()
+            .zip(from.take(FRAME_HEAD - 8))
+            .is_some_and(|(crc, f)| crc32c::crc32c(f) == crc)
+}
+
+/// Whether a frame of this place may begin with these bytes, as far as they are not lost.
+pub(crate) fn may_be_head(
+    bytes: &[u8],
+    place: Place,
+    chain: u32,
+    is_lost: impl Fn(usize) -> bool,
+) -> bool {
+    let known: [(usize, &[u8]); 4] = [
+        (0, &MAGIC.to_le_bytes()),
+        (8, &place.lsn.to_le_bytes()),
+        (32, &place.salt.to_le_bytes()),
+        (36, &chain.to_le_bytes()),
+    ];
+    let mut known = known.iter().flat_map(|(at, field)| (*at..).zip(*field));
+    known.all(|(i, byte)| bytes.get(i) == Some(byte) || is_lost(i))
+}
+
 /// Builds frames in one buffer that is used again and again.
 #[derive(Debug, Default)]
 pub(crate) struct FrameBuilder {

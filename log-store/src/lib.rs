@@ -55,6 +55,7 @@ mod shared;
 mod state;
 mod stats;
 mod tail;
+mod tear;
 mod threads;
 mod types;
 mod verdict;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, DiskFile, read_exact, write_all};
 use crate::error::LogError;
 use crate::segment_file::SegmentFile;
+use crate::tear::SECTOR;
 
 /// Bytes copied or zeroed at once.
 const STEP: u64 = 1 << 20;
@@ -49,12 +50,23 @@ fn free_name(
 }
 
 /// Writes zeros over `from..to` of the segment, durably. Its length stays.
+///
+/// First over the two sectors that a frame's header can lie in, each durably before the next: a crash
+/// anywhere in here leaves a frame without its header, which is still recognised as an unfinished write,
+/// whatever becomes of the rest (see `tear`).
 pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<(), LogError> {
-    for at in steps(from, to) {
-        let zeros = vec![0; usize::try_from(at.end - at.start).expect("a step fits memory")];
-        write_all(file, &zeros, at.start).map_err(LogError::io("write", path))?;
+    let first = (from + 1).next_multiple_of(SECTOR).min(to);
+    let second = (first + SECTOR).min(to);
+    for (from, to) in [(from, first), (first, second), (second, to)] {
+        for at in steps(from, to) {
+            let zeros = vec![0; usize::try_from(at.end - at.start).expect("a step fits memory")];
+            write_all(file, &zeros, at.start).map_err(LogError::io("write", path))?;
+        }
+        if from < to {
+            file.sync_all().map_err(LogError::io("sync", path))?;
+        }
     }
-    file.sync_all().map_err(LogError::io("sync", path))
+    Ok(())
 }
 
 fn steps(from: u64, to: u64) -> impl Iterator<Item = std::ops::Range<u64>> {

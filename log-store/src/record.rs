@@ -157,6 +157,21 @@ pub(crate) fn verify(bytes: &[u8]) -> Result<(u32, usize), &'static str> {
     Ok((crc, padded))
 }
 
+/// Whether a record begins here whose bytes are as they were written, of whatever kind.
+pub(crate) fn is_intact(bytes: &[u8]) -> bool {
+    let crc = Cursor::new(bytes).u32();
+    let covered = len_within(bytes).and_then(|len| bytes.get(4..padded(len)));
+    covered.is_some_and(|covered| Some(crc32c::crc32c(covered)) == crc)
+}
+
+/// The length that a record beginning here claims, when it is possible.
+pub(crate) fn len_within(bytes: &[u8]) -> Option<usize> {
+    let mut from = Cursor::new(bytes);
+    from.u32()?;
+    let len = usize::try_from(from.u32()?).ok()?;
+    (len >= RECORD_HEAD && padded(len) <= bytes.len()).then_some(len)
+}
+
 fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let mut from = Cursor::new(bytes);
     from.u32()?;

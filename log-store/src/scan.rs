@@ -7,6 +7,7 @@ use crate::disk::{DiskFile, read_full, u64_len};
 use crate::frame::{FRAME_HEAD, FrameHead, Place, verify_body};
 use crate::header::{HEADER_BYTES, Header};
 use crate::record::{self, Decoded};
+use crate::tear::{SECTOR, Tear, Unverified, tear};
 
 /// Bytes read at once: large enough for the disk, small enough to stay in the processor's cache.
 const BLOCK: usize = 1 << 20;
@@ -176,6 +177,23 @@ pub(crate) fn look_behind(window: &mut Window, header: &Header, from: u64) -> io
         at += if at + len < window.file_len { len - u64_len(FRAME_HEAD) } else { len };
     }
     Ok(behind)
+}
+
+/// Whether that is an unfinished write.
+pub(crate) fn look_closer(
+    window: &mut Window,
+    header: &Header,
+    at: &Scanned,
+    content_end: u64,
+) -> io::Result<Tear> {
+    let place = place(header, at.end);
+    let head = window.get(at.end, u64_len(FRAME_HEAD))?.unwrap_or_default();
+    let len = FrameHead::decode(head, place).map_or(u64_len(FRAME_HEAD), |head| head.frame_len());
+    // To the end of the sector, as far as there is a file.
+    let to = (at.end + len).next_multiple_of(SECTOR).min(window.file_len);
+    let bytes = window.get(at.end, to - at.end)?.unwrap_or_default();
+    let content_len = content_end - at.end;
+    Ok(tear(&Unverified { at: at.end, bytes, content_len, place, chain: at.chain }))
 }
 
 fn look_into(block: &[u8], block_at: u64, header: &Header, behind: &mut Behind) {

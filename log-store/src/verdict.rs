@@ -11,9 +11,12 @@
 //! 1. the file is shorter than it was made, before it got its name: a sealed one is shortened only once its
 //!    successor has its name, and the last one is never removed, so a successor is gone;
 //! 2. FRONTIER says that the log was durable beyond X;
-//! 3. a valid frame behind X was written when the log was durable beyond X.
+//! 3. a valid frame behind X was written when the log was durable beyond X;
+//! 4. what is at X was written whole and has changed since, or was never written by this log (`tear`).
 
 use std::fmt;
+
+use crate::tear::Tear;
 
 /// What is known of the last segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub(crate) struct TailFacts {
     pub(crate) later_synced_lsn: Option<u64>,
     /// Behind the last byte after X that is not zero; X itself when all are zero.
     pub(crate) content_end: u64,
+    /// What is between the two.
+    pub(crate) tear: Tear,
     /// The setting of that name.
     pub(crate) strict_tail: bool,
 }
@@ -56,6 +61,8 @@ pub(crate) enum Refusal {
     BeforeFrontier { end_lsn: u64, frontier_lsn: u64 },
     /// Rule 3.
     DurableBeyond { end_lsn: u64, synced_lsn: u64 },
+    /// Rule 4; what does not verify.
+    Whole { what: &'static str },
     /// `strict_tail` is set.
     Strict { bytes: u64 },
 }
@@ -73,13 +80,15 @@ pub(crate) fn verdict(facts: &TailFacts) -> Verdict {
         let (file_len, capacity) = (facts.file_len, facts.capacity);
         return Verdict::Refuse(Refusal::Short { file_len, capacity });
     }
-    if facts.is_sealed || facts.content_end == facts.end {
-        return Verdict::Keep;
+    match facts.tear {
+        _ if facts.is_sealed => Verdict::Keep,
+        Tear::Nothing => Verdict::Keep,
+        Tear::Whole(what) => Verdict::Refuse(Refusal::Whole { what }),
+        Tear::Torn if facts.strict_tail => {
+            Verdict::Refuse(Refusal::Strict { bytes: facts.content_end - facts.end })
+        }
+        Tear::Torn => Verdict::Cut { to: facts.content_end },
     }
-    if facts.strict_tail {
-        return Verdict::Refuse(Refusal::Strict { bytes: facts.content_end - facts.end });
-    }
-    Verdict::Cut { to: facts.content_end }
 }
 
 impl fmt::Display for Refusal {
@@ -98,6 +107,9 @@ impl fmt::Display for Refusal {
                 "the log ends at lsn {end_lsn}, but a later frame says that it was durable up to \
                  {synced_lsn}"
             ),
+            Self::Whole { what } => {
+                write!(f, "{what}; no crash leaves that: it has changed since it was written")
+            }
             Self::Strict { bytes } => {
                 write!(f, "an unfinished write of {bytes} bytes, and strict_tail is set")
             }
@@ -119,10 +131,13 @@ mod tests {
         frontier_lsn: 1500,
         later_synced_lsn: None,
         content_end: 500,
+        tear: Tear::Nothing,
         strict_tail: false,
     };
     /// The same with something behind the end.
-    const TORN: TailFacts = TailFacts { content_end: 700, ..CLEAN };
+    const TORN: TailFacts = TailFacts { content_end: 700, tear: Tear::Torn, ..CLEAN };
+    /// The same, and it is no unfinished write.
+    const WHOLE: TailFacts = TailFacts { tear: Tear::Whole("a record"), ..TORN };
 
     #[test]
     fn the_whole_table() {
@@ -142,7 +157,23 @@ mod tests {
                 TailFacts { frontier_lsn: 3, ..TORN },
                 Verdict::Cut { to: 700 },
             ),
-            ("rot", TailFacts { frontier_lsn: 1501, ..TORN }, Verdict::Refuse(before)),
+            ("rot, FRONTIER behind", WHOLE, Verdict::Refuse(Refusal::Whole { what: "a record" })),
+            (
+                "rot, a later frame of the same write",
+                TailFacts { later_synced_lsn: Some(1500), ..WHOLE },
+                Verdict::Refuse(Refusal::Whole { what: "a record" }),
+            ),
+            ("rot, a cut file", TailFacts { file_len: 3999, ..WHOLE }, Verdict::Refuse(short)),
+            (
+                "rot, FRONTIER beyond",
+                TailFacts { frontier_lsn: 1501, ..WHOLE },
+                Verdict::Refuse(before),
+            ),
+            (
+                "torn, FRONTIER beyond",
+                TailFacts { frontier_lsn: 1501, ..TORN },
+                Verdict::Refuse(before),
+            ),
             (
                 "torn, strict",
                 TailFacts { strict_tail: true, ..TORN },

@@ -132,71 +132,97 @@ fn zeros_over_acknowledged_bytes_are_refused() {
     }
 }
 
+/// A log whose last commit is on the disk and not yet in FRONTIER, and where its frame lies.
+fn just_committed() -> (SimDisk, std::path::PathBuf, std::ops::Range<usize>) {
+    let disk = SimDisk::new();
+    let (log, _) = open_with(&disk, slow_frontier()).unwrap();
+    for index in 1..=3 {
+        wait(append(&log, vec![entry(1, index, 60)])).unwrap();
+    }
+    wait(append(&log, vec![entry(1, 4, 1500)])).unwrap();
+    let left = disk.after_power_cut(Survival::Everything);
+    let path = segments(&left).pop().unwrap();
+    let bytes = left.files()[&path].clone();
+    let begin = bytes.windows(4).rposition(|window| window == b"RFRM").unwrap();
+    (left, path, begin..begin + 40 + 1536)
+}
+
+fn slow_frontier() -> LogConfig {
+    let never = Duration::from_secs(60);
+    LogConfig { frontier_interval: never, idle_after: never, ..config() }
+}
+
+fn with(disk: &SimDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> SimDisk {
+    let image = disk.after_power_cut(Survival::Everything);
+    let mut bytes = image.files()[path].clone();
+    change(&mut bytes);
+    image.put(path, bytes);
+    image
+}
+
 #[test]
-fn garbage_behind_the_end_is_cut_and_kept() {
+fn an_unfinished_write_is_cut_and_kept() {
+    let (disk, path, frame) = just_committed();
+    let sectors: Vec<_> = (frame.start / 512..=(frame.end - 1) / 512).collect();
+    for kept in 1..(1u32 << sectors.len()) - 1 {
+        let mut torn = Vec::new();
+        let image = with(&disk, &path, |bytes| {
+            let lost = sectors.iter().enumerate().filter(|(i, _)| kept >> i & 1 == 0);
+            for (_, sector) in lost {
+                bytes[(sector * 512).max(frame.start)..(sector + 1) * 512].fill(0);
+            }
+            torn = bytes[frame.clone()].to_vec();
+        });
+        let (log, info) = open_with(&image, config()).unwrap();
+        assert_eq!(ids(&log), [(1, 1), (1, 2), (1, 3)]);
+        let cut = info.torn.expect("a torn tail");
+        assert_eq!(cut.offset, u64::try_from(frame.start).unwrap());
+        let copy = image.files()[&cut.quarantine.unwrap()].clone();
+        assert!(torn.starts_with(&copy) && torn[copy.len()..].iter().all(|byte| *byte == 0));
+        drop(log);
+        let (_, again) = open_with(&image, config()).unwrap();
+        assert_eq!(again.torn, None, "cut once and for all");
+    }
+}
+
+#[test]
+fn garbage_behind_the_end_is_refused() {
     let left = left();
     let earlier = left.disk.files()[&segments(&left.disk)[0]][4096..5000].to_vec();
     let own = left.disk.files()[&left.last()][4096..left.end].to_vec();
     for garbage in [vec![0xFF; 900], earlier, own, b"RFRM".repeat(100), vec![0, 0, 0, 7]] {
         let disk =
             left.with(&left.last(), |b| b[left.end..][..garbage.len()].copy_from_slice(&garbage));
-        let (log, info) = open_with(&disk, config()).unwrap();
-        assert_eq!(read_all(&log), left.content);
-        let torn = info.torn.expect("a torn tail");
-        assert_eq!(torn.offset, u64::try_from(left.end).unwrap());
-        let kept = disk.files()[&torn.quarantine.unwrap()].clone();
-        assert!(garbage.starts_with(&kept) && garbage[kept.len()..].iter().all(|b| *b == 0));
-        drop(log);
-        let (_, again) = open_with(&disk, config()).unwrap();
-        assert_eq!(again.torn, None, "cut once and for all");
+        left.is_refused("garbage", &disk);
     }
 }
 
 #[test]
 fn strict_tail_refuses_what_would_be_cut() {
-    let left = left();
-    let disk = left.with(&left.last(), |bytes| bytes[left.end + 3] = 1);
-    let before = files(&disk);
+    let (disk, path, frame) = just_committed();
+    let torn = with(&disk, &path, |bytes| bytes[frame.start + 700..].fill(0));
+    let before = files(&torn);
     let strict = LogConfig { strict_tail: true, ..config() };
-    assert!(matches!(open_with(&disk, strict), Err(LogError::Corrupt(_))));
-    assert_eq!(files(&disk), before);
-    open(&disk);
+    assert!(matches!(open_with(&torn, strict), Err(LogError::Corrupt(_))));
+    assert_eq!(files(&torn), before);
+    open(&torn);
 }
 
-/// The one window that is left: the last commit, until FRONTIER tells of it.
+/// Once a commit is told it is safe from rot at once, not only when FRONTIER tells of it. What may go until
+/// then is a commit that looks as if it had never arrived.
 #[test]
-fn before_frontier_is_written_only_the_last_commit_may_go() {
-    let disk = SimDisk::new();
-    let mut config = config();
-    (config.frontier_interval, config.idle_after) =
-        (Duration::from_secs(60), Duration::from_secs(60));
-    let (log, _) = open_with(&disk, config.clone()).unwrap();
-    for index in 1..=4 {
-        wait(append(&log, vec![entry(1, index, 60)])).unwrap();
-    }
-    let left = disk.after_power_cut(Survival::Everything);
-    let path = segments(&left).pop().unwrap();
-    let bytes = left.files()[&path].clone();
-    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-    let last_frame = bytes.windows(4).rposition(|w| w == b"RFRM").unwrap();
-    for byte in 4096..end {
-        let image = left.after_power_cut(Survival::Everything);
-        let mut changed = bytes.clone();
-        changed[byte] ^= 4;
-        image.put(&path, changed);
+fn before_frontier_is_written_no_flipped_bit_takes_anything() {
+    let (disk, path, frame) = just_committed();
+    for bit in (4096 * 8..frame.end * 8).filter(|bit| bit % 5 == 0) {
+        let image = with(&disk, &path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
         let before = files(&image);
-        match open_with(&image, config.clone()) {
-            Ok((log, info)) => {
-                assert!(byte >= last_frame, "byte {byte} is of an earlier commit");
-                assert_eq!(ids(&log), [(1, 1), (1, 2), (1, 3)]);
-                assert!(info.torn.is_some(), "and it is reported");
-            }
-            Err(_) => {
-                assert!(byte < last_frame, "byte {byte} could have been torn");
-                assert_eq!(files(&image), before);
-            }
-        }
+        let opened = open_with(&image, slow_frontier());
+        assert!(matches!(opened, Err(LogError::Corrupt(_))), "bit {bit}: {opened:?}");
+        assert_eq!(files(&image), before);
     }
+    let gone = with(&disk, &path, |bytes| bytes[frame.start..].fill(0));
+    let (log, info) = open_with(&gone, slow_frontier()).unwrap();
+    assert_eq!((ids(&log).len(), info.torn), (3, None), "nothing is left of the last commit");
 }
 
 #[test]
