@@ -14,6 +14,9 @@ use crate::frontier::{Frontier, FrontierFile};
 use crate::segments::Removable;
 use crate::shared::Shared;
 
+/// A spare is made while so many segments would fit: at least as much as it takes stays free.
+const SPARE_FREE_SEGMENTS: u64 = 2;
+
 /// Where work is left for the janitor.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
@@ -177,10 +180,18 @@ impl Janitor {
         }
     }
 
+    /// Not of the last bytes: on a disk that is nearly full the next segment is made when it is needed, and
+    /// as short as it must be.
     fn make_spare(&self) {
-        let path = self.shared.config.dir.join("spare.tmp");
+        let config = &self.shared.config;
+        let free = self.shared.disk.free_bytes(&config.dir).unwrap_or(u64::MAX);
+        if free < SPARE_FREE_SEGMENTS * config.segment_bytes_max {
+            tracing::debug!(free, "no spare segment is made of the disk's last bytes");
+            return self.desk.put_spare(None);
+        }
+        let path = config.dir.join("spare.tmp");
         let made = self.shared.disk.create(&path).and_then(|file| {
-            file.allocate(self.shared.config.segment_bytes_max)?;
+            file.allocate(config.segment_bytes_max)?;
             file.sync_all()?;
             Ok(file)
         });

@@ -68,9 +68,9 @@ impl Writer {
 
     /// Makes the next segment, with room for this frame.
     pub(crate) fn begin_segment(&mut self, batch: &Batch) -> Result<(), LogError> {
-        let header = self.next_header(batch);
         let dir = &self.shared.config.dir;
-        let (tmp, file) = self.preallocated(header.capacity)?;
+        let Room { path: tmp, file, capacity } = self.preallocated(batch.needed())?;
+        let header = self.next_header(capacity);
         let (block, chain) = header.encode();
         write_all(&*file, &block, 0).map_err(LogError::io("write", &tmp))?;
         if !self.shared.config.has(Planted::SkipHeaderSync) {
@@ -97,34 +97,68 @@ impl Writer {
         Ok(())
     }
 
-    fn next_header(&self, batch: &Batch) -> Header {
+    fn next_header(&self, capacity: u64) -> Header {
         let seq = self.tail.map_or(1, |tail| tail.seq + 1);
-        let needed =
-            HEADER_BYTES + batch.frame_len + seal::frame_len(batch.entries, batch.runs + 1);
         Header {
             uuid: self.shared.uuid,
             seq,
             base: self.stream.next_index().unwrap_or(0),
             start_lsn: self.tail.map_or(0, |tail| tail.end_lsn),
             salt: salt(self.salt_seed, seq),
-            capacity: self.shared.config.segment_bytes_max.max(needed),
+            capacity,
             predecessor: self.tail,
             state: self.stream,
         }
     }
 
-    /// A file of this length without a name of its own yet: the janitor's spare, if it fits.
-    fn preallocated(&self, capacity: u64) -> Result<(PathBuf, Arc<dyn DiskFile>), LogError> {
-        if capacity == self.shared.config.segment_bytes_max
-            && let Some(spare) = self.desk.take_spare()
+    /// A file without a name of its own yet, with room for so much at least: the janitor's spare, if it fits.
+    ///
+    /// On a full disk it is as short as it must be. Nothing was written then and nothing is lost: it is room
+    /// that was asked for, so this is not the first error that is final.
+    fn preallocated(&self, needed: u64) -> Result<Room, LogError> {
+        let usual = self.shared.config.segment_bytes_max;
+        if needed <= usual
+            && let Some((path, file)) = self.desk.take_spare()
         {
-            return Ok(spare);
+            return Ok(Room { path, file, capacity: usual });
         }
         self.shared.meters.spare_misses.increment(1);
-        let tmp = self.shared.config.dir.join("segment.tmp");
-        let file = self.shared.disk.create(&tmp).map_err(LogError::io("create", &tmp))?;
-        file.allocate(capacity).map_err(LogError::io("allocate", &tmp))?;
-        Ok((tmp, file))
+        let path = self.shared.config.dir.join("segment.tmp");
+        let file = self.shared.disk.create(&path).map_err(LogError::io("create", &path))?;
+        let mut capacity = usual.max(needed);
+        loop {
+            match file.allocate(capacity) {
+                Ok(()) => return Ok(Room { path, file, capacity }),
+                Err(error) if is_full(&error) && capacity > needed => {
+                    file.set_len(0).map_err(LogError::io("shorten", &path))?;
+                    capacity = (capacity / SHORTER).max(needed);
+                    tracing::warn!(%error, capacity, "the disk is full: a shorter segment is made");
+                }
+                Err(error) => return Err(LogError::io("allocate", &path)(error)),
+            }
+        }
+    }
+}
+
+/// How much shorter the next attempt is, when there was no room for a segment.
+const SHORTER: u64 = 4;
+
+/// A file that is to become a segment.
+struct Room {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    capacity: u64,
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+impl Batch {
+    /// The shortest segment that it fits in: header, frame, seal.
+    fn needed(&self) -> u64 {
+        HEADER_BYTES + self.frame_len + seal::frame_len(self.entries, self.runs + 1)
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) fn staff(
     let longer = std::mem::take(&mut recovered.longer).into_iter();
     desk.hand_over(longer.map(|(path, len)| Task::Shorten { path, len }));
     let writer = Writer::new(Arc::clone(shared), Arc::clone(&desk), recovered, owner.new_uuid);
+    // The first commit finds its segment made, while there is room for it.
+    desk.want_spare();
     let frontier = recovered.frontier.take().expect("a recovery hands FRONTIER over");
     let janitor = Janitor { shared: Arc::clone(shared), desk: Arc::clone(&desk), frontier };
     (desk, writer, janitor)

@@ -37,6 +37,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in the directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that are free where the directory lies; everything, where nobody knows.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let _ = dir;
+        Ok(u64::MAX)
+    }
     /// Takes the exclusive lock of a file, creating it, and writes `text` into it. Held until the guard
     /// is dropped or the process ends. `WouldBlock` when another holds it.
     fn lock(&self, path: &Path, text: &str) -> io::Result<Box<dyn DiskLock>>;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::{Disk, DiskFile, DiskLock, Found};
@@ -64,6 +64,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let figures = statvfs(dir)?;
+        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
     }
 
     fn lock(&self, path: &Path, text: &str) -> io::Result<Box<dyn DiskLock>> {

@@ -325,7 +325,8 @@ fn other_files_in_the_directory_are_left_alone() {
     disk.put(&path("spare.tmp"), vec![0; 100]);
     assert!(left.is_whole_or_refused("other files", &disk));
     names.iter().for_each(|name| assert!(disk.files().contains_key(&path(name))));
-    assert!(!disk.files().contains_key(&path("spare.tmp")));
+    // Another may be made by now.
+    assert_ne!(disk.files().get(&path("spare.tmp")).map(Vec::len), Some(100));
 }
 
 /// A record that rots while the log runs is an error when it is read, never a short or old answer.

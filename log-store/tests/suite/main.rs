@@ -18,3 +18,5 @@ mod log;
 mod model;
 #[cfg(test)]
 mod named_bugs;
+#[cfg(test)]
+mod room;
