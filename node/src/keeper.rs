@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::room::Level;
 use crate::service::Service;
 use crate::telemetry;
 
@@ -14,6 +15,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How far the log may outgrow its budget while a snapshot is sent. Beyond it the log is purged all
 /// the same: the disk matters more than one slow follower.
 const TRANSFER_LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// The log's budget while the disk is nearly full, in segments: followers that are behind by more take a
+/// snapshot instead.
+const LOW_LOG_SEGMENTS: u64 = 2;
 
 /// Looks after the node until it is stopped.
 pub(crate) async fn run(service: Service) {
@@ -46,7 +51,12 @@ fn holds_log(service: &Service) -> bool {
 /// last checkpoint.
 fn purge_target(service: &Service) -> Option<u64> {
     let log = service.log_stats();
-    let budget = service.config().log_bytes_max;
+    let config = service.config();
+    let budget = if service.room().level() > Level::Enough {
+        config.log_bytes_max.min(config.log_segment_bytes * LOW_LOG_SEGMENTS)
+    } else {
+        config.log_bytes_max
+    };
     target(log.first_index?, log.last_index?, log.bytes, budget)
 }
 

@@ -15,6 +15,7 @@ mod keeper;
 pub mod node;
 mod peer_service;
 pub mod raft;
+pub mod room;
 pub mod service;
 pub mod telemetry;
 mod units;

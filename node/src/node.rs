@@ -31,6 +31,7 @@ use crate::http;
 use crate::keeper;
 use crate::peer_service::PeerSide;
 use crate::raft::{Codec, Network, Peers};
+use crate::room::{FreeSpace, Machine, Room};
 use crate::service::{Freshness, Parts, Raft, Service};
 use crate::telemetry;
 
@@ -69,7 +70,16 @@ impl Node {
     }
 
     /// [`start`](Self::start) on a listener that is bound already.
-    pub async fn start_on(listener: TcpListener, mut config: Config) -> anyhow::Result<Node> {
+    pub async fn start_on(listener: TcpListener, config: Config) -> anyhow::Result<Node> {
+        Node::start_with(listener, config, Arc::new(Machine)).await
+    }
+
+    /// [`start_on`](Self::start_on), with free bytes asked for elsewhere.
+    pub async fn start_with(
+        listener: TcpListener,
+        mut config: Config,
+        free_space: Arc<dyn FreeSpace>,
+    ) -> anyhow::Result<Node> {
         let addr = listener.local_addr().context("read the listener's address")?;
         if config.listen.port() == 0 && config.advertise == config.listen.to_string() {
             config.advertise = addr.to_string();
@@ -77,6 +87,7 @@ impl Node {
         config.listen = addr;
         telemetry::recorder();
         let (log, machine, store) = open(&config).await?;
+        let room = Arc::new(Room::new(&config, free_space)?);
         let (fail, failed) = watch::channel(None);
         let peer_side = PeerSide::new(&config, &log, &store, fail.clone());
         let peers = Arc::new(Peers::new(peer_side.clone()));
@@ -89,6 +100,7 @@ impl Node {
             log: log.clone(),
             peers: peers.clone(),
             freshness: freshness.clone(),
+            room,
         });
         peer_side.connect(service.clone());
         let (stop, stopping) = watch::channel(false);
@@ -164,7 +176,7 @@ async fn open(config: &Config) -> anyhow::Result<(Log, StateMachine, Store)> {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("create {}", config.data_dir.display()))?;
         let owner = Owner { node_id: config.id, new_uuid: rand::random::<u128>().max(1) };
-        let log_config = LogConfig::new(config.log_dir.clone());
+        let log_config = log_config(&config);
         let (log, recovered) = Log::open(log_config, Arc::new(RealDisk), owner)
             .with_context(|| format!("open the log in {}", config.log_dir.display()))?;
         tracing::info!("log: {recovered}");
@@ -184,6 +196,13 @@ async fn open(config: &Config) -> anyhow::Result<(Log, StateMachine, Store)> {
         Ok((log, machine, store))
     });
     opening.await.context("open the data")?
+}
+
+fn log_config(config: &Config) -> LogConfig {
+    let defaults = LogConfig::new(config.log_dir.clone());
+    let segment_bytes_max = config.log_segment_bytes;
+    let batch_bytes_max = defaults.batch_bytes_max.min(segment_bytes_max / 4);
+    LogConfig { segment_bytes_max, batch_bytes_max, ..defaults }
 }
 
 async fn build_raft(

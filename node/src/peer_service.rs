@@ -3,13 +3,15 @@
 //! The transport is built before Raft, because Raft is built with it; so the service is connected
 //! once it exists, and until then peers hear "unavailable".
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use raftmap_client::api::cluster::MemberRole;
 use raftmap_log_store::Log;
@@ -23,7 +25,8 @@ use crate::raft::{
     PeerService, RaftNode, RaftPort, RaftStopped, ReadIndexError, SnapshotIntake, TransferRequest,
     TransferResponse, Vote, VoteRequest, VoteResponse,
 };
-use crate::service::{Freshness, Service};
+use crate::room::Level;
+use crate::service::{Freshness, Service, room};
 
 /// How long the leader works on a join before the new node has to ask again.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(50);
@@ -175,9 +178,10 @@ impl PeerService for PeerSide {
         })
     }
 
-    fn call(&self, _verb: String, body: Bytes) -> BoxFuture<'_, Bytes> {
+    fn call(&self, verb: String, body: Bytes) -> BoxFuture<'_, Bytes> {
         Box::pin(async move {
             match self.service() {
+                Some(service) if verb == room::VERB => service.room_for_peer(),
                 Some(service) => service.admin_for_peer(body).await,
                 None => Bytes::new(),
             }
@@ -185,10 +189,17 @@ impl PeerService for PeerSide {
     }
 }
 
-/// Raft with an ear for what leaders report, which dates this node's state.
+/// Raft with an ear for what leaders report, which dates this node's state, and an eye on the disk: entries
+/// are refused before they are taken.
 struct ObservedRaft {
     raft: RaftNode,
     service: Service,
+}
+
+const NO_ROOM: &str = "the disk is nearly full";
+
+fn no_room() -> RaftStopped {
+    RaftStopped(NO_ROOM.into())
 }
 
 impl ObservedRaft {
@@ -199,6 +210,15 @@ impl ObservedRaft {
             freshness.heard(committed.index, service.applied_index());
         }
     }
+
+    /// Whether there is room for the request's entries. What Raft itself writes is always taken.
+    fn takes(service: &Service, request: &AppendRequest) -> bool {
+        let commands = request.entries.iter().filter_map(|entry| match &entry.payload {
+            EntryPayload::Normal(command) => Some(command.as_bytes().len()),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        });
+        service.takes_entries(commands)
+    }
 }
 
 impl RaftPort for ObservedRaft {
@@ -208,11 +228,24 @@ impl RaftPort for ObservedRaft {
     ) -> BoxStream<'static, Result<AppendResult, RaftStopped>> {
         let (service, freshness) = (self.service.clone(), self.service.freshness().clone());
         let heard = requests.inspect(move |request| Self::hear(&service, &freshness, request));
-        self.raft.stream_append(heard.boxed())
+        let (service, full) = (self.service.clone(), Arc::new(AtomicBool::new(false)));
+        let is_full = full.clone();
+        let taken = heard.take_while(move |request| {
+            let takes = Self::takes(&service, request);
+            full.fetch_or(!takes, Ordering::Relaxed);
+            std::future::ready(takes)
+        });
+        // Behind the answers to everything before it: the leader backs off and comes again.
+        let refusal = stream::once(async move { is_full.load(Ordering::Relaxed).then(no_room) });
+        let answers = self.raft.stream_append(taken.boxed());
+        answers.chain(refusal.filter_map(std::future::ready).map(Err)).boxed()
     }
 
     fn append(&self, request: AppendRequest) -> BoxFuture<'_, Result<AppendResult, RaftStopped>> {
         Self::hear(&self.service, self.service.freshness(), &request);
+        if !Self::takes(&self.service, &request) {
+            return Box::pin(async { Err(no_room()) });
+        }
         self.raft.append(request)
     }
 
@@ -236,6 +269,9 @@ impl RaftPort for ObservedRaft {
     }
 
     fn receive_snapshot(&self, id: &str) -> std::io::Result<Box<dyn SnapshotIntake>> {
+        if self.service.room().level() > Level::Enough {
+            return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, NO_ROOM));
+        }
         self.raft.receive_snapshot(id)
     }
 }

@@ -156,6 +156,24 @@ pub enum Op {
     Tick,
 }
 
+impl Op {
+    /// Whether applying it may make the store larger. What only removes, renews or tells the time does not.
+    #[must_use]
+    pub fn takes_room(&self) -> bool {
+        let puts = |ops: &[TxnOp]| ops.iter().any(|op| matches!(op, TxnOp::Put { .. }));
+        match self {
+            Self::Put(_) | Self::Form(_) => true,
+            Self::Txn(txn) => puts(&txn.success) || puts(&txn.failure),
+            Self::Touch(_)
+            | Self::Delete(_)
+            | Self::DeleteRange(_)
+            | Self::Clear
+            | Self::ExpireDue { .. }
+            | Self::Tick => false,
+        }
+    }
+}
+
 /// Sets `key` to `value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {

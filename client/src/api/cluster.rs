@@ -27,11 +27,25 @@ pub struct Status {
     pub log: LogStatus,
     /// The state machine.
     pub store: StoreStatus,
+    /// The node's disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStatus>,
     /// How the state came back when the node was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<RecoveryStatus>,
     /// Milliseconds since the start of the process.
     pub uptime_ms: u64,
+}
+
+/// The room on the file system of one node that is nearest to its reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Below so many the node takes no writes that take room.
+    pub reserve_bytes: u64,
+    /// Whether such writes, or all, are refused now.
+    pub low: bool,
 }
 
 /// What a node is in its cluster at the moment.

@@ -47,6 +47,11 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// The same in entries; whichever is reached first counts.
     pub log_keep_entries: u64,
+    /// Length of a segment of the log, taken from the disk at once.
+    pub log_segment_bytes: u64,
+    /// Free bytes on the disks below which no writes are taken that take room; 0: take them always.
+    /// `None`: a share of the file system, see [`crate::room`].
+    pub disk_reserve_bytes: Option<u64>,
     /// A checkpoint follows after this many applied bytes.
     pub checkpoint_bytes: u64,
     /// How often a leader shows that it is there. Must exceed the longest stall of a disk that is
@@ -115,6 +120,10 @@ impl Config {
         check(min < max, "election-timeout: the first must be smaller than the second");
         check(self.heartbeat * 3 <= min, "election-timeout: must be at least three heartbeats");
         check(self.block_cache_bytes >= 32 << 20, "block-cache-bytes: must be at least 32MiB");
+        check(
+            (1 << 20..=1 << 30).contains(&self.log_segment_bytes),
+            "log-segment-bytes: must be 1MiB to 1GiB",
+        );
         check(self.checkpoint_bytes >= 1 << 16, "checkpoint-bytes: must be at least 64KiB");
         for listen in [Some(self.listen), self.peer_listen].into_iter().flatten() {
             check(
@@ -171,6 +180,10 @@ impl Config {
             line("quota-bytes", string(format_bytes(quota)));
         }
         line("log-bytes-max", string(format_bytes(self.log_bytes_max)));
+        line("log-segment-bytes", string(format_bytes(self.log_segment_bytes)));
+        if let Some(reserve) = self.disk_reserve_bytes {
+            line("disk-reserve-bytes", string(format_bytes(reserve)));
+        }
         line("log-keep-entries", string(self.log_keep_entries.to_string()));
         line("checkpoint-bytes", string(format_bytes(self.checkpoint_bytes)));
         line("heartbeat", string(duration::format(self.heartbeat)));
@@ -214,6 +227,9 @@ impl Reader {
             block_cache_bytes: self.parsed("block-cache-bytes", 64 << 20, parse_bytes),
             quota_bytes: self.parsed("quota-bytes", None, |text| parse_bytes(text).map(Some)),
             log_bytes_max: self.parsed("log-bytes-max", 1 << 30, parse_bytes),
+            log_segment_bytes: self.parsed("log-segment-bytes", 64 << 20, parse_bytes),
+            disk_reserve_bytes: self
+                .parsed("disk-reserve-bytes", None, |text| parse_bytes(text).map(Some)),
             log_keep_entries: self.parsed("log-keep-entries", 500_000, |text| {
                 text.parse().map_err(|error| format!("{text:?} is not a whole number: {error}"))
             }),

@@ -55,6 +55,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("quota-bytes", "SIZE", "seeds the cluster's quota when it is formed [default: none]"),
     value("log-bytes-max", "SIZE", "the log kept behind a checkpoint [default: 1GiB]"),
     value("log-keep-entries", "N", "entries kept behind a checkpoint [default: 500000]"),
+    value("log-segment-bytes", "SIZE", "length of a file of the log [default: 64MiB]"),
+    value("disk-reserve-bytes", "SIZE", "free bytes kept on the disks [default: 1GiB, or a tenth]"),
     value("checkpoint-bytes", "SIZE", "applied bytes between checkpoints [default: 64MiB]"),
     value("heartbeat", "DURATION", "the leader's heartbeat [default: 100ms]"),
     value("election-timeout", "MIN-MAX", "silence before an election [default: 300ms-600ms]"),

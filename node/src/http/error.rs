@@ -28,6 +28,8 @@ pub(crate) struct Refused {
     pub(crate) allow: Option<&'static str>,
     /// Numbers for the reply's head, as the store's revision where the answer depends on it.
     pub(crate) numbers: Vec<(HeaderName, u64)>,
+    /// Whether it passes by itself although its status does not say so.
+    passes: bool,
     /// Whether the connection cannot be used again.
     pub(crate) close: bool,
 }
@@ -37,7 +39,13 @@ pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 impl ApiError {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         let problem = Problem::new(code, detail);
-        ApiError(Box::new(Refused { problem, allow: None, numbers: Vec::new(), close: false }))
+        ApiError(Box::new(Refused {
+            problem,
+            allow: None,
+            numbers: Vec::new(),
+            passes: false,
+            close: false,
+        }))
     }
 
     /// 400: `field` is a parameter, a header or a JSON member.
@@ -138,7 +146,8 @@ impl ApiError {
 
     /// Seconds for `Retry-After`, where trying again makes sense.
     pub(crate) fn retry_after(&self) -> Option<u64> {
-        matches!(self.0.problem.status, 429 | 503).then_some(RETRY_AFTER_SECONDS)
+        let passes = self.0.passes || matches!(self.0.problem.status, 429 | 503);
+        passes.then_some(RETRY_AFTER_SECONDS)
     }
 }
 
@@ -165,6 +174,11 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::RequestTooLarge { limit } => {
                 return ApiError::too_large(Code::RequestTooLarge, limit);
+            }
+            ServiceError::NoRoom { reserve_bytes } => {
+                let mut full = ApiError::new(Code::QuotaExceeded, detail).limit(reserve_bytes);
+                full.0.passes = true;
+                return full;
             }
             ServiceError::StorageFailed(cause) => {
                 tracing::error!(%cause, "a request met failed storage");
@@ -208,6 +222,7 @@ mod tests {
         for (error, seconds) in [
             (ServiceError::NoLeader, Some(1)),
             (ServiceError::TooManyRequests, Some(1)),
+            (ServiceError::NoRoom { reserve_bytes: 1 }, Some(1)),
             (ServiceError::Timeout, None),
             (ServiceError::AlreadyInitialized, None),
         ] {

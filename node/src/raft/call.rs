@@ -108,6 +108,7 @@ fn refusal_byte(refusal: ForwardRefusal) -> u8 {
         ForwardRefusal::NoLeader => 2,
         ForwardRefusal::Unreachable => 3,
         ForwardRefusal::Invalid => 4,
+        ForwardRefusal::NoRoom => 5,
     }
 }
 
@@ -118,6 +119,7 @@ fn refusal(byte: u8) -> Result<ForwardRefusal, Malformed> {
         2 => ForwardRefusal::NoLeader,
         3 => ForwardRefusal::Unreachable,
         4 => ForwardRefusal::Invalid,
+        5 => ForwardRefusal::NoRoom,
         _ => return Err(Malformed("an unknown refusal of a forwarded command")),
     })
 }

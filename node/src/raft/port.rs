@@ -14,9 +14,9 @@ use super::types::{
     VoteRequest, VoteResponse,
 };
 
-/// The Raft of this node has stopped for good; in words.
+/// The Raft of this node takes nothing: it has stopped for good, or its disk is nearly full; in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("raft has stopped: {0}")]
+#[error("raft takes nothing: {0}")]
 pub struct RaftStopped(pub String);
 
 /// Raft, as its peers see it.

@@ -79,6 +79,9 @@ pub enum ForwardRefusal {
     /// The call did not get through, or was not listened to.
     #[error("unreachable")]
     Unreachable,
+    /// The disks of the leader or of most voters are nearly full.
+    #[error("no room on the disks")]
+    NoRoom,
     /// Larger than a log entry may be, or not a command at all.
     #[error("not a command that can be proposed")]
     Invalid,

@@ -63,6 +63,7 @@ impl From<ServiceError> for AdminRefusal {
             ServiceError::NoLeader | ServiceError::ShuttingDown => Self::NotLeader,
             ServiceError::MemberNotFound => Self::MemberNotFound,
             ServiceError::Conflict(why) => Self::Conflict(why),
+            ServiceError::NoRoom { .. } => Self::Conflict(error.to_string()),
             ServiceError::Invalid { .. }
             | ServiceError::TooStale
             | ServiceError::StorageFailed(_)

@@ -30,6 +30,14 @@ pub enum ServiceError {
     /// Admission control: a named bound is reached; nothing was proposed.
     #[error("too many requests are in flight")]
     TooManyRequests,
+    /// The disks of this node, or of the leader, or of most voters, are nearly full; nothing was proposed.
+    #[error(
+        "the disks are nearly full: what takes room is refused until {reserve_bytes} bytes are free again"
+    )]
+    NoRoom {
+        /// The free bytes that are kept.
+        reserve_bytes: u64,
+    },
     /// Not answered in time. A write may still commit: its outcome is unknown.
     #[error("not answered in time")]
     Timeout,

@@ -23,6 +23,7 @@ mod leadership;
 mod members;
 mod read;
 mod read_index;
+pub(crate) mod room;
 mod status;
 mod write;
 
@@ -42,6 +43,7 @@ pub use read::{Consistency, ReadOptions, ReadPoint};
 
 use crate::config::Config;
 use crate::raft::Peers;
+use crate::room::Room;
 use clock::Clock;
 use forward::Forwarder;
 use gate::Gate;
@@ -72,6 +74,9 @@ struct Inner {
     reads: ReadIndex,
     forwarder: Forwarder,
     freshness: Arc<Freshness>,
+    room: Arc<Room>,
+    /// On the leader: most voters have no room for entries.
+    quorum_short: AtomicBool,
     stopping: AtomicBool,
     started: Instant,
 }
@@ -90,12 +95,14 @@ pub struct Parts {
     pub peers: Arc<Peers>,
     /// Fed by the transport with what leaders report.
     pub freshness: Arc<Freshness>,
+    /// The room on this node's disks.
+    pub room: Arc<Room>,
 }
 
 impl Service {
     /// Starts the service's tasks: leadership, read rounds, forwarding.
     pub fn start(parts: Parts) -> Service {
-        let Parts { config, raft, store, log, peers, freshness } = parts;
+        let Parts { config, raft, store, log, peers, freshness, room } = parts;
         let purged = log.clone();
         store.follow_log(move || purged.stats().purged.map_or(0, |id| id.index));
         let (reads, rounds) = ReadIndex::new();
@@ -113,12 +120,16 @@ impl Service {
             reads,
             forwarder,
             freshness,
+            room,
+            quorum_short: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             started: Instant::now(),
         }));
         tokio::spawn(read_index::run(service.clone(), rounds));
         tokio::spawn(forward::run(service.clone(), forwards));
         tokio::spawn(leadership::run(service.clone()));
+        tokio::spawn(room::watch_disks(service.clone()));
+        tokio::spawn(room::watch_voters(service.clone()));
         service
     }
 
@@ -201,12 +212,13 @@ impl Service {
         }
     }
 
-    /// Cluster time for a proposal; `None` while this node may not stamp: it does not lead, or its
-    /// quorum has been silent for an election time-out. In that silence nobody could renew
-    /// anything, so the clock stands still.
+    /// Cluster time for a proposal; `None` while this node may not stamp: it does not lead, its
+    /// quorum has been silent for an election time-out, or the disks are too full for any write. In
+    /// such times nobody could renew anything, so the clock stands still.
     pub(crate) fn stamp(&self) -> Option<u64> {
         let patience = self.0.config.election_timeout.1;
-        if self.quorum_silence().is_some_and(|silence| silence < patience) {
+        let heard = self.quorum_silence().is_some_and(|silence| silence < patience);
+        if heard && !self.nothing_fits() {
             self.0.clock.stamp()
         } else {
             self.0.clock.hold();

@@ -30,6 +30,7 @@ impl Service {
             members: self.local_members(),
             log: self.log_status(&metrics),
             store: self.store_status(),
+            disk: Some(self.room().status()),
             recovery: Some(recovery),
             uptime_ms: u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
@@ -117,6 +118,7 @@ impl Service {
         gauge("raftmap_hot_entries", status.store.hot.entries);
         gauge("raftmap_hot_bytes", status.store.hot.bytes);
         gauge("raftmap_writes_in_flight_bytes", self.0.gate.in_flight_bytes());
+        self.room().set_gauges();
         gauge("raftmap_process_resident_bytes", process.resident_bytes);
         gauge("raftmap_process_open_fds", process.open_fds);
         gauge("raftmap_uptime_seconds", status.uptime_ms / 1000);

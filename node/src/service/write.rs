@@ -67,14 +67,17 @@ impl Service {
             let route = timeout_at(give_up, self.route()).await;
             let Ok(route) = route else { return Err(ServiceError::NoLeader) };
             let attempt = match route {
-                Route::Here => match self.stamp() {
-                    Some(now_ms) => {
-                        command = command.restamp(now_ms);
-                        timeout_at(deadline, self.propose(command.clone(), Some(permit.clone())))
-                            .await
+                Route::Here => {
+                    self.make_room(command.as_bytes())?;
+                    match self.stamp() {
+                        Some(now_ms) => {
+                            command = command.restamp(now_ms);
+                            let proposed = self.propose(command.clone(), Some(permit.clone()));
+                            timeout_at(deadline, proposed).await
+                        }
+                        None => Ok(Ok(Attempt::NotAppended)),
                     }
-                    None => Ok(Ok(Attempt::NotAppended)),
-                },
+                }
                 Route::Leader(leader) => {
                     let forwarded = self.forward(leader, command.clone(), permit.clone(), deadline);
                     timeout_at(deadline, forwarded).await
@@ -144,6 +147,7 @@ impl Service {
             Err(ForwardError::NotLeader { .. }) => Ok(Attempt::NotAppended),
             Err(ForwardError::Refused(refusal)) => match refusal {
                 ForwardRefusal::TooMany => Err(ServiceError::TooManyRequests),
+                ForwardRefusal::NoRoom => Err(self.no_room()),
                 ForwardRefusal::ShuttingDown
                 | ForwardRefusal::NoLeader
                 | ForwardRefusal::Unreachable => Ok(Attempt::NotAppended),
@@ -165,6 +169,10 @@ impl Service {
         if self.admit().is_err() {
             return all(ForwardError::Refused(ForwardRefusal::ShuttingDown));
         }
+        // Only a leader may say so: another may have room.
+        if self.is_leader() && self.nothing_fits() {
+            return all(ForwardError::Refused(ForwardRefusal::NoRoom));
+        }
         let Some(now_ms) = self.stamp() else {
             return all(ForwardError::NotLeader { leader: self.leader() });
         };
@@ -172,23 +180,37 @@ impl Service {
         let Ok(_permit) = self.0.gate.enter(bytes) else {
             return all(ForwardError::Refused(ForwardRefusal::TooMany));
         };
-        let stamped = commands.into_iter().map(|command| command.stamp(now_ms));
+        let mut fits = Vec::with_capacity(count);
+        let mut stamped = Vec::with_capacity(count);
+        for command in commands {
+            fits.push(self.make_room(command.as_bytes()).is_ok());
+            if fits.last() == Some(&true) {
+                stamped.push(command.stamp(now_ms));
+            }
+        }
+        if stamped.is_empty() {
+            return all(ForwardError::Refused(ForwardRefusal::NoRoom));
+        }
         let mut results = match self.0.raft.client_write_many(stamped).await {
             Ok(results) => results,
             Err(_fatal) => return all(ForwardError::Refused(ForwardRefusal::ShuttingDown)),
         };
         let mut replies = Vec::with_capacity(count);
-        while let Ok(Some(result)) = results.try_next().await {
-            replies.push(match result {
-                Ok(response) => Ok(response.response),
-                Err(error) => match refused(error) {
-                    Ok(_) => Err(ForwardError::NotLeader { leader: self.leader() }),
-                    Err(_) => Err(ForwardError::Unknown),
-                },
+        for fits in fits {
+            replies.push(if fits {
+                match results.try_next().await {
+                    Ok(Some(Ok(response))) => Ok(response.response),
+                    Ok(Some(Err(error))) => match refused(error) {
+                        Ok(_) => Err(ForwardError::NotLeader { leader: self.leader() }),
+                        Err(_) => Err(ForwardError::Unknown),
+                    },
+                    // A core that ended while it held them may have appended them.
+                    Ok(None) | Err(_) => Err(ForwardError::Unknown),
+                }
+            } else {
+                Err(ForwardError::Refused(ForwardRefusal::NoRoom))
             });
         }
-        // A core that ended while it held them may have appended them.
-        replies.resize_with(count, || Err(ForwardError::Unknown));
         replies
     }
 }

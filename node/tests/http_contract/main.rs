@@ -15,5 +15,6 @@ mod lists;
 mod nodes;
 mod reads;
 mod refusals;
+mod room;
 mod txns;
 mod wire;

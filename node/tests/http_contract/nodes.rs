@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftmap_node::config::Formation;
 use raftmap_node::http::{Front, Limits};
+use raftmap_node::room::{FreeSpace, Machine};
 use raftmap_node::{Config, Node, http};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -27,12 +29,20 @@ impl Nodes {
 
     /// The same, with its configuration changed before it starts.
     pub(crate) async fn one_with(change: impl FnOnce(&mut Config)) -> Nodes {
+        Nodes::one_on(Arc::new(Machine), change).await
+    }
+
+    /// The same, on a disk of the test's own.
+    pub(crate) async fn one_on(
+        disk: Arc<dyn FreeSpace>,
+        change: impl FnOnce(&mut Config),
+    ) -> Nodes {
         let dir = tempfile::tempdir().expect("make a directory");
         let listener = bind().await;
         let mut config = config(1, dir.path(), &listener);
         change(&mut config);
         let forms = config.formation != Formation::WaitForInit;
-        let node = Node::start_on(listener, config).await.expect("start a node");
+        let node = Node::start_with(listener, config, disk).await.expect("start a node");
         let nodes = Nodes { nodes: BTreeMap::from([(1, node)]), _dirs: vec![dir] };
         if forms {
             nodes.ready(1).await;
@@ -42,6 +52,14 @@ impl Nodes {
 
     /// Nodes 1 to 3 in one cluster.
     pub(crate) async fn three() -> Nodes {
+        Nodes::three_on(|_| Arc::new(Machine), |_| {}).await
+    }
+
+    /// The same, each on a disk of the test's own.
+    pub(crate) async fn three_on(
+        disk: impl Fn(u64) -> Arc<dyn FreeSpace>,
+        change: impl Fn(&mut Config),
+    ) -> Nodes {
         let mut listeners = BTreeMap::new();
         for id in 1..=3 {
             listeners.insert(id, bind().await);
@@ -53,7 +71,8 @@ impl Nodes {
             let dir = tempfile::tempdir().expect("make a directory");
             let mut config = config(id, dir.path(), &listener);
             config.formation = Formation::InitialCluster(list.clone());
-            let node = Node::start_on(listener, config).await.expect("start a node");
+            change(&mut config);
+            let node = Node::start_with(listener, config, disk(id)).await.expect("start a node");
             nodes.nodes.insert(id, node);
             nodes._dirs.push(dir);
         }

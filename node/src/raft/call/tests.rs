@@ -23,6 +23,7 @@ fn forward_errors() -> Vec<ForwardError> {
         ForwardRefusal::NoLeader,
         ForwardRefusal::Unreachable,
         ForwardRefusal::Invalid,
+        ForwardRefusal::NoRoom,
     ];
     let mut errors: Vec<_> = refusals.into_iter().map(ForwardError::Refused).collect();
     errors.push(ForwardError::Unknown);
