@@ -93,7 +93,8 @@ impl FrontierFile {
     /// A new file with an empty log in it. The caller makes its name durable.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, uuid: u128) -> Result<Self, LogError> {
         let file = disk.create(path).map_err(LogError::io("create", path))?;
-        file.set_len(FILE_LEN).map_err(LogError::io("set length of", path))?;
+        // With its room reserved, not as a hole: the other slot must be writable on a full disk too.
+        file.allocate(FILE_LEN).map_err(LogError::io("allocate", path))?;
         let slot = Slot { uuid, counter: 0, frontier: Frontier::default() };
         let mut created = Self { path: path.to_owned(), file, slot };
         created.write(Frontier::default())?;
