@@ -157,6 +157,11 @@ impl Janitor {
 
     /// Does one piece of work without waiting for any; false when there is none, or the log has failed.
     pub(crate) fn turn(&mut self) -> bool {
+        // After an error of its own the thread has ended: the segment behind one that could not be removed
+        // stays, too.
+        if self.shared.lock().failed.is_some() {
+            return false;
+        }
         let work = self.desk.lock().take();
         work.is_some_and(|work| self.work(work))
     }
