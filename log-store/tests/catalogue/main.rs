@@ -1,0 +1,93 @@
+//! The catalogue: everything that can happen to a log, and what it does then. One program of its own, not a
+//! list of tests, because its cases share what they have seen: it counts *distinct* images.
+//!
+//! ```text
+//!   cargo test -p raftmap-log-store --test catalogue                           as in CI
+//!   cargo test -p raftmap-log-store --test catalogue -- --group A              one group
+//!   cargo test -p raftmap-log-store --test catalogue -- --only A/append-1/op-7 one place
+//!   cargo test --release -p raftmap-log-store --test catalogue -- --long       1,000,000 images and more
+//! ```
+//! It ends with a table by group, and not well if a single promise was broken.
+#![cfg(test)]
+
+mod bench;
+mod cases;
+mod crashes;
+mod cut;
+mod ledger;
+mod model;
+mod oracle;
+mod place;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bench::{Bench, Form};
+use cases::Case;
+use place::Only;
+
+/// What the command line asks for.
+struct Args {
+    bench: Bench,
+    lists: bool,
+}
+
+fn args() -> Result<Args, String> {
+    let mut args = Args { bench: Bench::new(Form::Short), lists: false };
+    let mut given = std::env::args().skip(1);
+    while let Some(arg) = given.next() {
+        let mut value = || given.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--long" => args.bench.form = Form::Long,
+            "--only" | "--group" => args.bench.only = Only::new(&value()?),
+            "--seed" => {
+                let seed = value()?;
+                args.bench.seed = seed.parse().map_err(|e| format!("seed {seed}: {e}"))?;
+            }
+            "--list" => args.lists = true,
+            // What `cargo test` hands to every test of a workspace.
+            "--test-threads" | "--format" | "--color" | "-Z" | "--skip" => drop(value()?),
+            _ if arg.starts_with('-') => {}
+            // A name to look for among tests: none here has one.
+            _ => args.bench.only = Only::new("none"),
+        }
+    }
+    Ok(args)
+}
+
+fn main() -> ExitCode {
+    let args = match args() {
+        Ok(args) => args,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cases = cases::all();
+    if args.lists {
+        cases.iter().for_each(|case| println!("{}", case.place));
+        return ExitCode::SUCCESS;
+    }
+    run(&args.bench, &cases)
+}
+
+fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
+    let began = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    cases::run(bench, cases, threads);
+    for violation in bench.report.shown() {
+        println!("\nVIOLATION at {}\n  {}", violation.place, violation.what);
+        println!(
+            "  cargo test -p raftmap-log-store --test catalogue -- --only {}{}",
+            violation.place,
+            if bench.is_long() { " --long" } else { "" }
+        );
+    }
+    let total = bench.report.total();
+    println!("\n{}", bench.report);
+    println!("in {:.1} s on {threads} threads", began.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", total.cases - total.failed, total.failed);
+    if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
