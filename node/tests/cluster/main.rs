@@ -1,9 +1,11 @@
 //! Real clusters of real processes: formation, failover, membership, snapshots.
 
 mod formation;
+mod full_disk;
 mod harness;
 mod kill;
 mod members;
 mod reads;
+mod small_disk;
 mod snapshot;
 mod soak;
