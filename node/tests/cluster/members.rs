@@ -75,3 +75,39 @@ async fn learners_become_voters_and_back() {
     put(&cluster, "after").await;
     cluster.settled().await;
 }
+
+/// The steps of docs/operations.md, "Replacing a node that lost its data".
+#[tokio::test]
+async fn a_node_whose_log_refuses_is_replaced_as_the_manual_says() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    for number in 0..20 {
+        put(&cluster, &format!("before/{number}")).await;
+    }
+    cluster.settled().await;
+    cluster.kill(3);
+    // A byte of the first frame, behind which others are.
+    let wal = cluster.dir_of(3).join("wal");
+    let segment = wal.join("0000000000000001-00000000000000000000.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    assert_eq!(&bytes[4096..4100], b"RFRM");
+    bytes[4096 + 60] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    cluster.start(3);
+    assert_eq!(cluster.exit_code(3).await, Some(1));
+    assert!(cluster.logged(3, "the log is damaged"), "{}", cluster.tail(3));
+
+    std::fs::rename(cluster.dir_of(3), cluster.dir_of(3).with_extension("broken")).unwrap();
+    cluster.leader().await;
+    put(&cluster, "meanwhile").await;
+    cluster.client_of(cluster.leader().await).remove_member(3).await.unwrap();
+    cluster.join(4, &[]);
+    until("the replacement votes", || async {
+        let members = cluster.status(4).await?.members;
+        let voters = members.iter().filter(|member| member.role == MemberRole::Voter);
+        let ids: Vec<_> = voters.map(|member| member.id).collect();
+        (ids == [1, 2, 4]).then_some(())
+    })
+    .await;
+    cluster.settled().await;
+}
