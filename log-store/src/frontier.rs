@@ -34,7 +34,7 @@ pub(crate) struct Frontier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) uuid: u128,
-    counter: u64,
+    pub(crate) counter: u64,
     pub(crate) frontier: Frontier,
 }
 
@@ -69,16 +69,24 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 
 /// The newest slot that verifies; none when there is no file or no such slot.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Slot>, LogError> {
+    let slots = read_slots(disk, path)?;
+    Ok(slots.into_iter().flatten().flatten().max_by_key(|slot| slot.counter))
+}
+
+/// Each slot, as far as it verifies; none when there is no file.
+pub(crate) fn read_slots(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<[Option<Slot>; 2]>, LogError> {
     let bytes = match read_small(disk, path, 8192) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(LogError::io("read", path)(e)),
     };
-    let slots = SLOT_OFFSETS.iter().filter_map(|&at| {
+    Ok(Some(SLOT_OFFSETS.map(|at| {
         let at = usize::try_from(at).ok()?;
         Slot::decode(bytes.get(at..at + SLOT_LEN)?)
-    });
-    Ok(slots.max_by_key(|slot| slot.counter))
+    })))
 }
 
 /// The file, open for writing.

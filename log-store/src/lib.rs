@@ -57,6 +57,7 @@ mod stats;
 mod tail;
 mod tear;
 mod threads;
+pub mod tools;
 mod types;
 mod verdict;
 mod writer;

@@ -20,10 +20,12 @@ use crate::types::{EntryParts, LogIdParts, VoteParts};
 
 /// Bytes of a record before its body.
 pub(crate) const RECORD_HEAD: usize = 12;
+const RECORD_HEAD_BYTES: u64 = 12;
 /// Bytes of an entry's record before its payload.
 const ENTRY_HEAD: usize = RECORD_HEAD + 24;
 
-const ENTRY: u8 = 1;
+/// The type of an entry's record.
+pub(crate) const ENTRY: u8 = 1;
 const VOTE: u8 = 2;
 const COMMITTED: u8 = 3;
 const TRUNCATE_AFTER: u8 = 4;
@@ -203,6 +205,14 @@ fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         _ => return None,
     };
     body.rest().is_empty().then_some(record)
+}
+
+/// Bytes up to the next record, as the record at the front of `bytes` claims.
+pub(crate) fn claimed_len(bytes: &[u8]) -> Option<u64> {
+    let mut from = Cursor::new(bytes);
+    from.u32()?;
+    let len = u64::from(from.u32()?);
+    (len >= RECORD_HEAD_BYTES).then(|| len.next_multiple_of(8))
 }
 
 fn flag(byte: u8) -> Option<bool> {

@@ -47,6 +47,11 @@ impl Window {
         Self { file, file_len, buf: Vec::new(), start: 0, filled: 0 }
     }
 
+    /// The length of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.file_len
+    }
+
     /// The bytes at `offset`, `len` of them; none when the file ends before. The buffer grows with what
     /// is in the file, never with what a length on disk claims.
     pub(crate) fn get(&mut self, offset: u64, len: u64) -> io::Result<Option<&[u8]>> {

@@ -12,6 +12,7 @@ pub mod config;
 pub mod formation;
 pub mod http;
 mod keeper;
+pub mod log_tools;
 pub mod node;
 mod peer_service;
 pub mod raft;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, Command};
 use raftmap_node::config::{Config, options};
-use raftmap_node::{Node, telemetry};
+use raftmap_node::{Node, log_tools, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     if matches.subcommand_matches("config").is_some() {
         say(&config.to_toml());
         return ExitCode::SUCCESS;
+    }
+    if let Some(matches) = matches.subcommand_matches("log") {
+        return log_tools::run(matches, &config);
     }
     end_on_panic();
     raise_file_limit();
@@ -54,7 +57,8 @@ fn command() -> Command {
                 .global(true)
                 .help("a TOML file with options by their names"),
         )
-        .subcommand(Command::new("config").about("Prints the effective configuration as TOML"));
+        .subcommand(Command::new("config").about("Prints the effective configuration as TOML"))
+        .subcommand(log_tools::command());
     options::add_flags(command)
 }
 

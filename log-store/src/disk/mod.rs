@@ -42,6 +42,24 @@ pub trait Disk: fmt::Debug + Send + Sync {
         let _ = dir;
         Ok(u64::MAX)
     }
+
+    /// Renames a directory with all that is in it, durably once its parent is synced. Nothing may have the
+    /// new name.
+    fn move_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Gives two directories of one parent each other's name, at once: at no moment is there none.
+    fn exchange_dirs(&self, a: &Path, b: &Path) -> io::Result<()> {
+        let _ = (a, b);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Whether a process holds the lock of a file, as far as that is known. Changes nothing; a file that is not
+    /// there is not locked.
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(false)
+    }
     /// Takes the exclusive lock of a file, creating it, and writes `text` into it. Held until the guard
     /// is dropped or the process ends. `WouldBlock` when another holds it.
     fn lock(&self, path: &Path, text: &str) -> io::Result<Box<dyn DiskLock>>;

@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
+use rustix::fs::{
+    Advice, CWD, FallocateFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs,
+};
 use rustix::io::Errno;
 
 use super::{Disk, DiskFile, DiskLock, Found};
@@ -69,6 +71,28 @@ impl Disk for RealDisk {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let figures = statvfs(dir)?;
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+
+    fn move_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+
+    fn exchange_dirs(&self, a: &Path, b: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        // Held for the length of this call: a process that starts at this very moment is refused and says so.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
     }
 
     fn lock(&self, path: &Path, text: &str) -> io::Result<Box<dyn DiskLock>> {
@@ -166,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn directories_change_places_and_never_replace_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        for path in [&a, &b] {
+            RealDisk.create_dir(path).unwrap();
+            let own = path.file_name().unwrap().to_owned();
+            RealDisk.create(&path.join(own)).unwrap();
+        }
+        RealDisk.exchange_dirs(&a, &b).unwrap();
+        assert!(a.join("b").exists() && b.join("a").exists());
+        assert!(RealDisk.move_dir(&a, &b).is_err());
+        RealDisk.move_dir(&a, &c).unwrap();
+        assert!(c.join("b").exists() && !a.exists());
+    }
+
+    #[test]
     fn a_lock_is_held_until_its_guard_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
@@ -173,8 +213,11 @@ mod tests {
         let refused = RealDisk.lock(&path, "2").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1");
+        assert!(RealDisk.is_locked(&path).unwrap());
 
         drop(guard);
+        assert!(!RealDisk.is_locked(&path).unwrap());
+        assert!(!RealDisk.is_locked(&dir.path().join("none")).unwrap());
         RealDisk.lock(&path, "3").unwrap();
     }
 }

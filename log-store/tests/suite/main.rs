@@ -20,3 +20,5 @@ mod model;
 mod named_bugs;
 #[cfg(test)]
 mod room;
+#[cfg(test)]
+mod tools;

@@ -25,6 +25,19 @@ pub struct Codec;
 /// Kinds stay below this, so that the wire may use the upper bits.
 pub(crate) const KIND_LIMIT: u8 = 0x40;
 
+/// What an entry's payload is, in a few words for people.
+pub(crate) fn describe_payload(kind: u8, payload: &[u8]) -> String {
+    match kind {
+        BLANK => "blank".to_owned(),
+        NORMAL => Command::from_bytes(Bytes::copy_from_slice(payload)).to_string(),
+        MEMBERSHIP => match decode_membership(payload) {
+            Ok(membership) => format!("membership {membership}"),
+            Err(_) => "malformed membership".to_owned(),
+        },
+        _ => "unknown".to_owned(),
+    }
+}
+
 impl EntryCodec<TypeConfig> for Codec {
     fn entry_to_parts(entry: &Entry) -> EntryParts {
         let (kind, payload) = match &entry.payload {

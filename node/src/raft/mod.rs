@@ -39,6 +39,7 @@ mod types;
 pub(crate) mod wire;
 
 pub use codec::Codec;
+pub(crate) use codec::describe_payload;
 pub use error::PeerError;
 pub use frame::FRAME_BYTES_MAX;
 pub use identity::NodeIdentity;

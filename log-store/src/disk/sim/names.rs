@@ -29,6 +29,8 @@ enum What {
     Link(PathBuf),
     Move { from: PathBuf, to: PathBuf },
     Unlink(PathBuf),
+    MoveDir { from: PathBuf, to: PathBuf },
+    ExchangeDirs { a: PathBuf, b: PathBuf },
 }
 
 impl Names {
@@ -54,6 +56,31 @@ impl Names {
         let Some(inode) = self.live.remove(path) else { return false };
         self.change(inode, What::Unlink(path.to_owned()), stamps);
         true
+    }
+
+    /// Renames a directory. What is in it must be durable: a change under its former name would be lost.
+    pub(super) fn move_dir(&mut self, from: &Path, to: &Path, stamps: &mut u64) -> bool {
+        if !self.dirs.contains(from) || self.dirs.contains(to) {
+            return false;
+        }
+        let what = What::MoveDir { from: from.to_owned(), to: to.to_owned() };
+        self.apply_live(0, what, stamps);
+        true
+    }
+
+    /// The same for two directories at once.
+    pub(super) fn exchange_dirs(&mut self, a: &Path, b: &Path, stamps: &mut u64) -> bool {
+        if !self.dirs.contains(a) || !self.dirs.contains(b) {
+            return false;
+        }
+        self.apply_live(0, What::ExchangeDirs { a: a.to_owned(), b: b.to_owned() }, stamps);
+        true
+    }
+
+    fn apply_live(&mut self, inode: usize, what: What, stamps: &mut u64) {
+        self.change(inode, what, stamps);
+        let Some(change) = self.changes.last() else { return };
+        apply(change, &self.changes, &mut self.live, &mut self.dirs);
     }
 
     fn change(&mut self, inode: usize, what: What, stamps: &mut u64) {
@@ -107,7 +134,11 @@ impl Names {
             apply(change, &self.changes, &mut names, &mut dirs);
         }
         // What is in a directory that is lost is lost with it.
-        let lost: Vec<_> = self.dirs.difference(&dirs).cloned().collect();
+        let made = self
+            .changes
+            .iter()
+            .filter_map(|change| if let What::Dir(dir) = &change.what { Some(dir) } else { None });
+        let lost: Vec<_> = made.filter(|dir| !dirs.contains(*dir)).cloned().collect();
         names.retain(|path, _| !lost.iter().any(|dir| path.starts_with(dir)));
         dirs.retain(|path| !lost.iter().any(|dir| path.starts_with(dir)));
         Self {
@@ -159,21 +190,43 @@ fn apply(
                 names.remove(path);
             }
         }
+        What::MoveDir { from, to } => rename_all(names, dirs, |path| moved(path, from, to)),
+        What::ExchangeDirs { a, b } => {
+            rename_all(names, dirs, |path| moved(path, a, b).or_else(|| moved(path, b, a)));
+        }
     }
+}
+
+/// The path below `to` of what lies below `from`.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(from).ok()?;
+    Some(if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) })
+}
+
+fn rename_all(
+    names: &mut BTreeMap<PathBuf, usize>,
+    dirs: &mut BTreeSet<PathBuf>,
+    new: impl Fn(&Path) -> Option<PathBuf>,
+) {
+    let renamed = |path: PathBuf| new(&path).unwrap_or(path);
+    *names = std::mem::take(names).into_iter().map(|(path, i)| (renamed(path), i)).collect();
+    *dirs = std::mem::take(dirs).into_iter().map(renamed).collect();
 }
 
 impl What {
     fn dir(&self) -> Option<&Path> {
         match self {
             Self::Dir(path) | Self::Link(path) | Self::Unlink(path) => path.parent(),
-            Self::Move { to, .. } => to.parent(),
+            Self::Move { to, .. } | Self::MoveDir { to, .. } => to.parent(),
+            Self::ExchangeDirs { a, .. } => a.parent(),
         }
     }
 
     fn names(&self, path: &Path) -> bool {
         match self {
             Self::Dir(own) | Self::Link(own) | Self::Unlink(own) => own == path,
-            Self::Move { from, to } => from == path || to == path,
+            Self::Move { from, to } | Self::MoveDir { from, to } => from == path || to == path,
+            Self::ExchangeDirs { a, b } => a == path || b == path,
         }
     }
 }
@@ -217,6 +270,21 @@ mod tests {
         assert_eq!(every_subset(&names), set(&[&["/a=1"]]));
         names.unlink(Path::new("/a"), &mut stamps);
         assert_eq!(every_subset(&names), set(&[&[], &["/a=1"]]));
+    }
+
+    #[test]
+    fn directories_change_places_with_all_that_is_in_them() {
+        let (mut names, mut stamps) = (Names::default(), 0);
+        for (dir, file, inode) in [("/a", "/a/f", 1), ("/b", "/b/g", 2)] {
+            names.put_dir(Path::new(dir));
+            names.put(Path::new(file), inode);
+        }
+        assert!(names.exchange_dirs(Path::new("/a"), Path::new("/b"), &mut stamps));
+        assert!(!names.move_dir(Path::new("/a"), Path::new("/b"), &mut stamps));
+        assert_eq!(every_subset(&names), set(&[&["/a/f=1", "/b/g=2"], &["/a/g=2", "/b/f=1"]]));
+        names.sync(Path::new("/"));
+        assert!(names.move_dir(Path::new("/b"), Path::new("/c"), &mut stamps));
+        assert_eq!(every_subset(&names), set(&[&["/a/g=2", "/b/f=1"], &["/a/g=2", "/c/f=1"]]));
     }
 
     #[test]

@@ -111,6 +111,28 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn move_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.announce(Op::Rename, || from.to_owned());
+        let mut state = self.lock_state();
+        state.step(Op::Rename)?;
+        let state = &mut *state;
+        let is_done = state.names.move_dir(from, to, &mut state.stamps);
+        is_done.then_some(()).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn exchange_dirs(&self, a: &Path, b: &Path) -> io::Result<()> {
+        self.announce(Op::Rename, || a.to_owned());
+        let mut state = self.lock_state();
+        state.step(Op::Rename)?;
+        let state = &mut *state;
+        let is_done = state.names.exchange_dirs(a, b, &mut state.stamps);
+        is_done.then_some(()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.lock_state().locked.contains(path))
+    }
+
     fn lock(&self, path: &Path, text: &str) -> io::Result<Box<dyn DiskLock>> {
         let mut state = self.lock_state();
         state.powered()?;
