@@ -30,6 +30,8 @@ pub(crate) struct Bench {
     pub(crate) only: Only,
     /// Where random cases begin.
     pub(crate) seed: u64,
+    /// How many cases run at a time.
+    pub(crate) threads: u64,
     pub(crate) report: Report,
     /// One violation is enough.
     pub(crate) ends_at_first: bool,
@@ -44,6 +46,7 @@ impl Bench {
             planted: None,
             only: Only::default(),
             seed: 1,
+            threads: 1,
             report: Report::default(),
             ends_at_first: false,
             deadline: None,

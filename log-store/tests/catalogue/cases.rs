@@ -42,16 +42,16 @@ impl Case {
 }
 
 /// All cases, in the order of the groups.
-pub(crate) fn all() -> Vec<Case> {
-    let groups = [crate::crashes::cases()];
+pub(crate) fn all(bench: &Bench) -> Vec<Case> {
+    let groups = [crate::crashes::cases(), crate::random::cases(bench)];
     groups.into_iter().flatten().collect()
 }
 
 /// Runs those that the bench asks for.
-pub(crate) fn run(bench: &Bench, cases: &[Case], threads: usize) {
+pub(crate) fn run(bench: &Bench, cases: &[Case]) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..bench.threads {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Relaxed)) {
                     if bench.admits(&case.place) {
@@ -72,6 +72,6 @@ pub(crate) fn run_short(
 ) -> (Option<Violation>, u64) {
     let bench =
         Bench { planted, ends_at_first: true, deadline: Some(deadline), ..Bench::new(Form::Short) };
-    run(&bench, cases, 1);
+    run(&bench, cases);
     (bench.report.shown().into_iter().next(), bench.report.total().images)
 }

@@ -18,6 +18,7 @@ pub(crate) fn everywhere(bench: &Bench, oracle: &Oracle<'_>, place: &Place, film
         if !bench.admits(&place) {
             continue;
         }
+        oracle.judge_killed(&place, scene);
         for survival in survivals(scene.disk.unsure(), thoroughness) {
             let place = place.after(survival);
             if bench.admits(&place) {

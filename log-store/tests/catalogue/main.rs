@@ -18,6 +18,7 @@ mod ledger;
 mod model;
 mod oracle;
 mod place;
+mod random;
 mod report;
 mod run;
 
@@ -36,6 +37,7 @@ struct Args {
 
 fn args() -> Result<Args, String> {
     let mut args = Args { bench: Bench::new(Form::Short), lists: false };
+    args.bench.threads = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let cases = cases::all();
+    let cases = cases::all(&args.bench);
     if args.lists {
         cases.iter().for_each(|case| println!("{}", case.place));
         return ExitCode::SUCCESS;
@@ -75,8 +77,7 @@ fn main() -> ExitCode {
 
 fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
     let began = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    cases::run(bench, cases, threads);
+    cases::run(bench, cases);
     for violation in bench.report.shown() {
         println!("\nVIOLATION at {}\n  {}", violation.place, violation.what);
         println!(
@@ -87,7 +88,7 @@ fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
     }
     let total = bench.report.total();
     println!("\n{}", bench.report);
-    println!("in {:.1} s on {threads} threads", began.elapsed().as_secs_f64());
+    println!("in {:.1} s on {} threads", began.elapsed().as_secs_f64(), bench.threads);
     println!("{} passed, {} failed", total.cases - total.failed, total.failed);
     if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -17,6 +17,7 @@ use raftmap_log_store::{Hands, Log, LogConfig, LogError, LogIdParts, RecoveryInf
 use crate::bench::{Bench, fingerprint, owner};
 use crate::model::{Entry, Expect, Expected, Model};
 use crate::place::Place;
+use crate::run::Scene;
 
 /// Judges images of one kind of log.
 #[derive(Debug)]
@@ -74,6 +75,32 @@ impl<'a> Oracle<'a> {
                 Outcome::Known
             }
         }
+    }
+
+    /// The process is killed here, and nothing else: the next one sees what is cached, and must not report
+    /// it before it is durable (I10).
+    pub(crate) fn judge_killed(&self, place: &Place, scene: &Scene) {
+        let place = place.at("killed");
+        // With nothing unsure it is what a power cut leaves.
+        if scene.disk.unsure() == 0 || !self.bench.admits(&place) {
+            return;
+        }
+        let disk = scene.disk.moment();
+        self.bench.report.image(place.group(), fingerprint(&disk));
+        if let Err(what) = self.killed(&disk, &scene.expect) {
+            self.bench.report.violation(&place, what);
+        }
+    }
+
+    fn killed(&self, disk: &SimDisk, expect: &Expect) -> Result<(), String> {
+        let (log, _hands, info) =
+            self.open(disk, 1).map_err(|e| format!("does not open after a kill: {e}"))?;
+        let state = found(&log, &info)?;
+        if !expect.allows(&state) {
+            let (found, expected) = (state.brief(), expect.brief());
+            return Err(format!("holds {found} after a kill, expected {expected}; {info}"));
+        }
+        self.survives_another_cut(disk, &state)
     }
 
     fn is_sampled(&self, print: u128) -> bool {

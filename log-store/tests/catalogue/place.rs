@@ -76,6 +76,11 @@ impl Only {
         Self(place.split('/').map(str::to_owned).collect())
     }
 
+    /// The one case that was asked for.
+    pub(crate) fn case(&self) -> Option<&str> {
+        self.0.get(1).map(String::as_str)
+    }
+
     pub(crate) fn admits(&self, place: &Place) -> bool {
         let own = std::iter::once(place.group).chain(place.parts.iter().map(String::as_str));
         self.0.iter().zip(own).all(|(wanted, own)| wanted == own)

@@ -21,7 +21,8 @@ pub(crate) struct Report {
     distinct: AtomicU64,
     violations: AtomicU64,
     shown: Mutex<Vec<Violation>>,
-    failed: Mutex<HashSet<String>>,
+    /// Violations by group and case.
+    failed: Mutex<BTreeMap<String, u64>>,
 }
 
 /// The counters of one group.
@@ -69,7 +70,11 @@ impl Report {
     /// Notes a broken promise.
     pub(crate) fn violation(&self, place: &Place, what: impl Into<String>) {
         self.violations.fetch_add(1, Relaxed);
-        let is_first = self.failed.lock().expect("no panic here").insert(place.case());
+        let mut failed = self.failed.lock().expect("no panic here");
+        let of_case = failed.entry(place.case()).or_default();
+        *of_case += 1;
+        let is_first = *of_case == 1;
+        drop(failed);
         self.count(place.group(), |group| {
             group.violations += 1;
             group.failed += u64::from(is_first);
@@ -81,6 +86,11 @@ impl Report {
             let what = if before.is_empty() { what } else { format!("before {before}: {what}") };
             shown.push(Violation { place: at, what });
         }
+    }
+
+    /// Those of the case of this place.
+    pub(crate) fn violations_of(&self, place: &Place) -> u64 {
+        self.failed.lock().expect("no panic here").get(&place.case()).copied().unwrap_or(0)
     }
 
     pub(crate) fn violations(&self) -> u64 {
