@@ -141,9 +141,9 @@ async fn a_follower_on_a_full_disk_stays_up_starts_again_and_catches_up() {
     // Killed and stopped, and started on the full disk: it is a member each time.
     for round in 0..4 {
         if round % 2 == 0 {
-            small.cluster.kill(1)
+            small.cluster.kill(1);
         } else {
-            small.cluster.stop(1)
+            small.cluster.stop(1);
         }
         small.cluster.start(1);
         until("the full node knows its leader", || async { small.cluster.status(1).await?.leader })

@@ -70,6 +70,11 @@ impl Drop for SmallDisk {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "who runs the tests is told what was skipped")]
+fn skipped(test: &str) {
+    println!("skipped: {test} needs the right to mount a small file system");
+}
+
 /// Small file systems for the test with this name; `None` when it has run elsewhere, or cannot run.
 pub(crate) fn small_disks(test: &str, count: usize, mib: u64) -> Option<Vec<SmallDisk>> {
     if let Some(disks) = (0..count).map(|_| SmallDisk::try_new(mib)).collect() {
@@ -83,7 +88,7 @@ pub(crate) fn small_disks(test: &str, count: usize, mib: u64) -> Option<Vec<Smal
     };
     let may = unshare().arg("true").stderr(Stdio::null()).status();
     if !may.is_ok_and(|status| status.success()) {
-        println!("skipped: {test} needs the right to mount a small file system");
+        skipped(test);
         return None;
     }
     let this = std::env::current_exe().expect("the path of this test");
