@@ -340,3 +340,50 @@ pub(crate) fn clean(dir: &Path) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::local::LocalIdentity;
+    use crate::snapshot_format::Writer;
+    use crate::store::{StoreConfig, open};
+    use crate::types::LogId;
+
+    /// A snapshot of one record whose digest is off by `error`.
+    fn snapshot(error: u128) -> (Meta, Vec<u8>) {
+        let (key, row) = (schema::record_key(0, b"k"), Bytes::from_static(b"any row"));
+        let mut digest = Digest::default();
+        digest.add_record(&key, &row);
+        digest.records = digest.records.wrapping_add(error);
+        let applied = Some(LogId { term: 1, node: 1, index: 9 });
+        let meta = Meta { applied, keys: 1, digest, ..Meta::default() };
+        let mut writer = Writer::begin(Vec::new(), &meta.encode()).expect("memory takes it");
+        writer.row(&key, &row).expect("memory takes it");
+        (meta, writer.finish().expect("memory takes it"))
+    }
+
+    #[test]
+    fn rows_that_are_not_those_of_their_digest_are_refused() {
+        for error in [0, 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let id = LocalIdentity { node_id: 1, wal_uuid: 1 };
+            let (_machine, store) = open(StoreConfig::new(dir.path()), id).unwrap();
+            let (meta, bytes) = snapshot(error);
+            let mut incoming = Incoming::begin(&store, &id_of(meta.applied)).unwrap();
+            incoming.write(&bytes).unwrap();
+
+            let finished = incoming.finish();
+
+            match finished {
+                Ok(_) => assert_eq!(error, 0),
+                Err(SnapshotError::Refused { reason }) => {
+                    assert_eq!((error, reason.contains("digest")), (1, true), "{reason}");
+                    assert_eq!(store.view().applied(), None, "the old state stays");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}

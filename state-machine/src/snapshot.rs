@@ -18,11 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::durable;
 use crate::error::StoreError;
 use crate::generation::Frozen;
 use crate::meta::Meta;
-use crate::schema::{self, EPOCH_TABLES};
+use crate::schema::{self, EPOCH_TABLES, table};
 use crate::snapshot_format::Writer;
 use crate::store::Shared;
 use crate::types::LogId;
@@ -127,7 +128,8 @@ impl FrozenView {
     /// Blocking: reads the whole store at the speed of the disk.
     ///
     /// # Errors
-    /// When a row cannot be read or the file cannot be written; no part of a file is left behind.
+    /// When a row cannot be read or the file cannot be written; no part of a file is left behind. `Damaged` when
+    /// the rows are not those of the state: the node must stop.
     pub fn write_file(self) -> Result<SnapshotFile, StoreError> {
         let view = match self.source {
             Source::File(file) => return Ok(file),
@@ -152,6 +154,10 @@ impl FrozenView {
             Ok(bytes) => bytes,
             Err(error) => {
                 let _ = durable::remove_file(&unfinished);
+                if matches!(error, StoreError::Damaged { .. }) {
+                    // Found out late: this node must not go on with such a state, let alone lead.
+                    self.shared.fail(&error);
+                }
                 return Err(error);
             }
         };
@@ -175,11 +181,20 @@ fn write_rows(path: &Path, rows: &Frozen, meta: &Meta) -> Result<u64, StoreError
     let file = File::create(path).map_err(at("create snapshot"))?;
     let out = BufWriter::with_capacity(FILE_BUFFER_BYTES, file);
     let mut writer = Writer::begin(out, &meta.encode()).map_err(at("write snapshot"))?;
+    let mut digest = Digest::default();
     for (from, to) in tables(meta) {
         for row in rows.raw_scan(&from, to.as_deref()) {
             let (key, row) = row?;
+            if matches!(key.first(), Some(&(table::RECORDS | table::DEADLINES))) {
+                digest.add_record(&key, &row);
+            }
             writer.row(&key, &row).map_err(at("write snapshot"))?;
         }
+    }
+    // This was a full scan: it must give the digest that was kept row by row (S1).
+    if digest.records != meta.digest.records {
+        let detail = "its rows are not those of its digest".to_owned();
+        return Err(StoreError::Damaged { detail });
     }
     let out = writer.finish().map_err(at("write snapshot"))?;
     let file = out.into_inner().map_err(|error| at("write snapshot")(error.into_error()))?;

@@ -1,10 +1,10 @@
 //! Snapshots from one store to another.
 
 use openraft::storage::RaftStateMachine;
-use raftmap_state_machine::{Incoming, Op, SnapshotError, SnapshotFile};
+use raftmap_state_machine::{Incoming, Op, SnapshotError, SnapshotFile, StoreError};
 
 use crate::support::{
-    ID, Node, assert_sound, bytes, count, delete, part_files, put, puts, small, value,
+    ID, Node, assert_sound, bytes, count, delete, part_files, put, puts, small, value, with_rows,
 };
 
 /// A store with records, history, a clear behind it and deadlines none; and its snapshot.
@@ -228,4 +228,28 @@ fn snapshot_files_of_an_earlier_process_are_deleted() {
     let (_machine, _store) = raftmap_state_machine::open(small(dir.path()), ID).unwrap();
 
     assert!(!stale.exists());
+}
+
+#[test]
+fn a_store_whose_rows_are_not_those_of_its_digest_sends_nothing_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(dir.path());
+    node.apply(puts("k", 100));
+    node.close();
+    // A record vanishes behind the engine's back.
+    with_rows(dir.path(), "gen-1", |rows| {
+        let keys = rows.iter().map(|row| row.into_inner().unwrap().0);
+        let mut named = keys.filter(|key| key.windows(6).any(|part| part == b"k00050"));
+        // Records come before the changes that name them.
+        rows.remove(named.next().expect("its row")).unwrap();
+    });
+    let mut node = Node::open(dir.path());
+
+    let written = node.frozen().write_file();
+
+    let Err(StoreError::Damaged { detail }) = written else { panic!("{written:?}") };
+    assert!(detail.contains("digest"), "{detail}");
+    assert!(node.store.failed().is_some_and(|why| why.contains("digest")));
+    let left = std::fs::read_dir(node.store.snapshot_dir()).unwrap().count();
+    assert_eq!(left, 0, "no part of a file");
 }
