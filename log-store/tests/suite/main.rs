@@ -22,3 +22,6 @@ mod named_bugs;
 mod room;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+#[path = "../surgery/mod.rs"]
+mod surgery;

@@ -247,7 +247,7 @@ fn etcd_14102_a_length_beyond_the_file_reserves_no_memory() {
     for &(at, _) in &frames {
         for len in [0xFFFF_FFF8_u32, 0x8000_0000, 1 << 30] {
             let forged = changed(&by_hand.disk, &path, |bytes| {
-                forge_head(bytes, at, 24, &len.to_le_bytes());
+                forge_frame(bytes, at, 24, &len.to_le_bytes());
             });
             is_refused(&format!("frame at {at} of {len} bytes"), &forged);
             let forged = changed(&by_hand.disk, &path, |bytes| {

@@ -19,6 +19,7 @@ use raftmap_log_store::disk::{Disk, SimDisk, Survival};
 use raftmap_log_store::{EntryParts, Hands, Log, LogConfig, LogError, RecoveryInfo};
 
 use crate::common::*;
+use crate::surgery::{changed, forge_frame, forge_header, frames, u32_at, u64_at};
 
 /// Survivals that every cut is tried with.
 const SURVIVALS: [Survival; 8] = [
@@ -129,42 +130,6 @@ fn wal_files(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn last_segment(disk: &SimDisk) -> PathBuf {
     segments(disk).pop().expect("there is a segment")
-}
-
-/// Offsets and lengths of the frames of a segment.
-fn frames(bytes: &[u8]) -> Vec<(usize, usize)> {
-    let mut frames = Vec::new();
-    let mut at = 4096;
-    while bytes.get(at..at + 4) == Some(b"RFRM") {
-        let len = 40 + usize::try_from(u32_at(bytes, at + 24)).unwrap();
-        frames.push((at, len));
-        at += len;
-    }
-    frames
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-/// Changes a field of a frame's header and makes its checksum right again.
-fn forge_head(bytes: &mut [u8], frame_at: usize, field_at: usize, field: &[u8]) {
-    bytes[frame_at + field_at..][..field.len()].copy_from_slice(field);
-    let crc = crc32c::crc32c(&bytes[frame_at + 8..frame_at + 40]);
-    bytes[frame_at + 4..frame_at + 8].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// A copy of the disk in which one file is changed.
-fn changed(disk: &SimDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> SimDisk {
-    let copy = disk.after_power_cut(Survival::Everything);
-    let mut bytes = copy.files()[path].clone();
-    change(&mut bytes);
-    copy.put(path, bytes);
-    copy
 }
 
 /// Refuses to open as damaged, and changes nothing.

@@ -158,9 +158,7 @@ fn raft_engine_295_a_header_of_any_length_or_offset_is_no_panic() {
                 continue;
             }
             let disk = changed(&by_hand.disk, &path, |bytes| {
-                bytes[field..field + 8].copy_from_slice(&value.to_le_bytes());
-                let crc = crc32c::crc32c(&bytes[..4092]);
-                bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
+                forge_header(bytes, field, &value.to_le_bytes());
             });
             match ByHand::try_open(&disk, still()) {
                 Err(LogError::Corrupt(_)) => {}

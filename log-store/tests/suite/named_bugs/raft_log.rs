@@ -131,7 +131,7 @@ fn raft_log_r1_a_length_beyond_the_end_is_no_unfinished_write() {
         for bit in 0..32 {
             let disk = changed(&by_hand.disk, &path, |bytes| {
                 let len = u32_at(bytes, at + 24) ^ (1 << bit);
-                forge_head(bytes, at, 24, &len.to_le_bytes());
+                forge_frame(bytes, at, 24, &len.to_le_bytes());
             });
             is_refused(&format!("the frame at {at}, bit {bit} of its length"), &disk);
         }
