@@ -14,13 +14,17 @@ mod bench;
 mod cases;
 mod crashes;
 mod cut;
+mod flips;
 mod ledger;
+mod left;
 mod model;
 mod oracle;
 mod place;
 mod random;
 mod report;
 mod run;
+#[path = "../surgery/mod.rs"]
+mod surgery;
 
 use std::process::ExitCode;
 use std::time::Instant;

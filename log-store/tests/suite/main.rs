@@ -21,7 +21,7 @@ mod named_bugs;
 #[cfg(test)]
 mod room;
 #[cfg(test)]
-mod tools;
-#[cfg(test)]
 #[path = "../surgery/mod.rs"]
 mod surgery;
+#[cfg(test)]
+mod tools;
