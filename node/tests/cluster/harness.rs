@@ -87,11 +87,20 @@ impl Cluster {
 
     /// Starts a node on whatever its directory holds.
     pub(crate) fn start(&mut self, id: u64) {
+        self.start_behind(id, &[]);
+    }
+
+    /// The same behind another program, a tracer for example. It must end by itself: `kill` would end the other
+    /// program alone.
+    pub(crate) fn start_behind(&mut self, id: u64, wrapper: &[&str]) {
         let log = self.log_path(id);
         let log = File::options().create(true).append(true).open(log).expect("open a log file");
         let node = self.nodes.get_mut(&id).expect("a known node");
         assert!(node.child.is_none(), "node {id} runs already");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_raftmap-node"));
+        let own = env!("CARGO_BIN_EXE_raftmap-node");
+        let mut words = wrapper.iter().copied().chain([own]);
+        let mut command = Command::new(words.next().expect("at least the node itself"));
+        command.args(words);
         // The server refuses options that it does not know, also the tests' own.
         let ours = std::env::vars_os().map(|(name, _)| name);
         for name in ours.filter(|name| name.to_string_lossy().starts_with("RAFTMAP_")) {

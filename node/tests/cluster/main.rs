@@ -4,6 +4,8 @@ mod formation;
 mod full_disk;
 mod harness;
 mod kill;
+mod load;
+mod loss;
 mod members;
 mod reads;
 mod small_disk;
