@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::damage::Damage;
+
 /// An error of the log. Each variant is a different consequence for whoever gets it.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -19,12 +21,12 @@ pub enum LogError {
         source: io::Error,
     },
     /// Bytes that were durable are gone or changed. Nothing on disk was touched. The node must not serve
-    /// with this log: it may have forgotten what it promised. Restore the disk, or remove the member,
-    /// empty its directory and let it join under a new id.
+    /// with this log: it may have forgotten what it promised. The message says where the damage is, what it
+    /// affects and what to do.
     #[error("the log is damaged: {0}")]
     Corrupt(Box<Damage>),
     /// Another process has the log open.
-    #[error("{} is locked by another process{holder}", path.display())]
+    #[error("{} is locked by another process{holder}: end it, or use another directory", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -32,7 +34,11 @@ pub enum LogError {
         holder: String,
     },
     /// The directory holds the log of another node.
-    #[error("{} is the log of node {found}, not of node {expected}", path.display())]
+    #[error(
+        "{} is the log of node {found}, not of node {expected}: start node {found} on it, or give node \
+         {expected} a directory of its own",
+        path.display()
+    )]
     WrongOwner {
         /// The IDENTITY file.
         path: PathBuf,
@@ -42,7 +48,11 @@ pub enum LogError {
         expected: u64,
     },
     /// Written by a newer version of this program.
-    #[error("{} has format version {found}, this program reads up to {known}", path.display())]
+    #[error(
+        "{} has format version {found}, this program reads 1 to {known}: use the version that wrote it, \
+         nothing was changed",
+        path.display()
+    )]
     TooNew {
         /// The file.
         path: PathBuf,
@@ -99,38 +109,6 @@ impl From<LogError> for io::Error {
             | LogError::OutOfOrder(_) => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
-    }
-}
-
-/// Where the log is damaged, and what is affected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file.
-    pub file: PathBuf,
-    /// The byte in it from which on it cannot be trusted.
-    pub offset: u64,
-    /// The index of the first entry that may be affected, where that is known.
-    pub first_index: Option<u64>,
-    /// The index of the last entry that may be affected, where that is known.
-    pub last_index: Option<u64>,
-    /// What does not fit.
-    pub reason: String,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}: {}", self.file.display(), self.offset, self.reason)?;
-        match (self.first_index, self.last_index) {
-            (Some(first), Some(last)) => write!(f, " (entries {first} to {last})")?,
-            (Some(first), None) => write!(f, " (entries from {first} on)")?,
-            (None, Some(last)) => write!(f, " (entries up to {last})")?,
-            (None, None) => {}
-        }
-        write!(
-            f,
-            "; nothing was changed. Restore the file from the disk it came from, or remove this \
-             member from the cluster, empty its directory and join again under a new id"
-        )
     }
 }
 

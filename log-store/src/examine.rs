@@ -15,17 +15,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::LogConfig;
+use crate::damage::{Cause, Damage};
 use crate::disk::{Disk, u64_len};
 use crate::error::LogError;
 use crate::files::Files;
 use crate::frontier::{self, Frontier, Slot};
 use crate::header::Header;
 use crate::identity;
+use crate::located::Removable;
 use crate::planted::Planted;
-use crate::replay::{Replay, damage};
+use crate::replay::Replay;
 use crate::scan::{Behind, Scanned, Window, look_behind, look_closer};
 use crate::segment_file::SegmentFile;
-use crate::segments::Removable;
 use crate::stats::{RecoveryInfo, Torn};
 use crate::tear::Tear;
 use crate::types::Identity;
@@ -130,7 +131,12 @@ fn begin(
         // IDENTITY is the last file of a creation. Without it there is a creation that did not end.
         let was_used = slot.is_some_and(|slot| slot.frontier.durable_lsn > 0);
         if was_used || !files.segments.is_empty() {
-            return Err(damage(&path, 0, "it is missing, but there is a log beside it"));
+            return Err(Damage::refuse(
+                Cause::Identity,
+                &path,
+                0,
+                "it is missing, but there is a log beside it",
+            ));
         }
         return Ok(None);
     };
@@ -139,10 +145,15 @@ fn begin(
     }
     let path = frontier::path(dir);
     let Some(slot) = slot else {
-        return Err(damage(&path, 0, "it is missing, or neither of its slots verifies"));
+        return Err(Damage::refuse(
+            Cause::Frontier,
+            &path,
+            0,
+            "it is missing, or neither of its slots verifies",
+        ));
     };
     if slot.uuid != identity.wal_uuid {
-        return Err(damage(&path, 16, "it belongs to another log"));
+        return Err(Damage::refuse(Cause::Foreign, &path, 16, "it belongs to another log"));
     }
     Ok(Some((identity, slot)))
 }
@@ -170,7 +181,12 @@ fn read(
         }
     }
     if tail.is_none() && frontier.durable_lsn > 0 {
-        return Err(damage(&frontier_path, 40, "the log was used, but there is no segment"));
+        return Err(Damage::refuse(
+            Cause::Missing,
+            &frontier_path,
+            40,
+            "the log was used, but there is no segment",
+        ));
     }
     replay.finish(tail.as_ref().map(|tail| tail.segment.path.as_path()))?;
     Ok((replay, tail))
@@ -210,12 +226,12 @@ fn read_tail(
         Verdict::Cut { to } => Some(to),
         Verdict::Refuse(refusal) => {
             let last = frontier.state.last.map(|id| id.index);
-            return Err(replay.damaged(
-                &segment,
-                scanned.end,
-                last,
-                format!("{reason}; {refusal}"),
-            ));
+            // What stopped the scan says more, unless there is simply nothing.
+            let text = match facts.tear {
+                Tear::Torn => format!("{reason}; {refusal}"),
+                Tear::Nothing | Tear::Whole(_) => refusal.to_string(),
+            };
+            return Err(replay.damaged(refusal.cause(), &segment, scanned.end, last, text));
         }
     };
     let content_end = behind.content_end;

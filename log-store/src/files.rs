@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::damage::{Cause, Damage};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::header::parse_file_name;
-use crate::replay::damage;
 
 /// What is in the directory, as far as it is ours.
 #[derive(Debug, Default)]
@@ -36,7 +36,12 @@ impl Files {
             if found.name.ends_with(".wal") {
                 let Some((seq, base)) = parse_file_name(&found.name).filter(|_| found.is_file)
                 else {
-                    return Err(damage(&path, 0, "this is not a segment of the log"));
+                    return Err(Damage::refuse(
+                        Cause::Misplaced,
+                        &path,
+                        0,
+                        "this is not a segment of the log",
+                    ));
                 };
                 files.segments.push(SegmentName { seq, base, path });
             } else if found.name.ends_with(".tmp") && found.is_file {
@@ -55,12 +60,12 @@ impl Files {
             if let [a, b] = pair
                 && a.seq + 1 != b.seq
             {
-                let reason = if a.seq == b.seq {
-                    format!("two segments have the number {}", a.seq)
+                let (cause, reason) = if a.seq == b.seq {
+                    (Cause::Misplaced, format!("two segments have the number {}", a.seq))
                 } else {
-                    format!("segment {} is followed by {}", a.seq, b.seq)
+                    (Cause::Missing, format!("segment {} is followed by {}", a.seq, b.seq))
                 };
-                return Err(damage(&b.path, 0, reason));
+                return Err(Damage::refuse(cause, &b.path, 0, reason));
             }
         }
         Ok(())

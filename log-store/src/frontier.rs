@@ -51,15 +51,20 @@ impl Slot {
         close_block(out, SLOT_LEN)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The slot, or the version that is not known here.
+    fn decode(bytes: &[u8]) -> Option<Result<Self, u32>> {
         let (mut from, _) = open_block(bytes, SLOT_LEN)?;
-        if from.take(MAGIC.len())? != MAGIC || from.u32()? > VERSION {
+        if from.take(MAGIC.len())? != MAGIC {
             return None;
+        }
+        let version = from.u32().filter(|&version| version > 0)?;
+        if version > VERSION {
+            return Some(Err(version));
         }
         from.u32()?;
         let (uuid, counter, durable_lsn) = (from.u128()?, from.u64()?, from.u64()?);
         let state = State::decode(&mut from)?;
-        Some(Self { uuid, counter, frontier: Frontier { durable_lsn, state } })
+        Some(Ok(Self { uuid, counter, frontier: Frontier { durable_lsn, state } }))
     }
 }
 
@@ -73,7 +78,8 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Slot>, LogErro
     Ok(slots.into_iter().flatten().flatten().max_by_key(|slot| slot.counter))
 }
 
-/// Each slot, as far as it verifies; none when there is no file.
+/// Each slot, as far as it verifies; none when there is no file. One that a newer version wrote refuses: the
+/// other would tell of an older log.
 pub(crate) fn read_slots(
     disk: &dyn Disk,
     path: &Path,
@@ -83,10 +89,12 @@ pub(crate) fn read_slots(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(LogError::io("read", path)(e)),
     };
-    Ok(Some(SLOT_OFFSETS.map(|at| {
-        let at = usize::try_from(at).ok()?;
-        Slot::decode(bytes.get(at..at + SLOT_LEN)?)
-    })))
+    let slot = |at: u64| {
+        let at = usize::try_from(at).expect("a small offset");
+        let found = bytes.get(at..at + SLOT_LEN).and_then(Slot::decode).transpose();
+        found.map_err(|found| LogError::TooNew { path: path.to_owned(), found, known: VERSION })
+    };
+    Ok(Some([slot(SLOT_OFFSETS[0])?, slot(SLOT_OFFSETS[1])?]))
 }
 
 /// The file, open for writing.

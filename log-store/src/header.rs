@@ -87,7 +87,7 @@ impl Header {
         let wrong = BadHeader::Damaged("the header does not verify");
         let (mut from, crc) = open_block(block, HEADER_LEN).ok_or(wrong)?;
         from.take(MAGIC.len()).ok_or(wrong)?;
-        let version = from.u32().ok_or(wrong)?;
+        let version = from.u32().filter(|&version| version > 0).ok_or(wrong)?;
         if version > VERSION {
             return Err(BadHeader::TooNew(version));
         }
@@ -99,7 +99,10 @@ impl Header {
     }
 
     fn decode_fields(from: &mut Cursor<'_>) -> Option<Self> {
-        from.u32()?;
+        // Flags that this version does not know.
+        if from.u32()? != 0 {
+            return None;
+        }
         let uuid = from.u128()?;
         let (seq, base, start_lsn) = (from.u64()?, from.u64()?, from.u64()?);
         let (salt, capacity) = (from.u64()?, from.u64()?);

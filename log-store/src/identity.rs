@@ -7,8 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::codec::{Put, close_block, open_block};
+use crate::damage::{Cause, Damage};
 use crate::disk::{Disk, read_small, write_all};
-use crate::error::{Damage, LogError};
+use crate::error::LogError;
 use crate::header::VERSION;
 use crate::types::Identity;
 
@@ -31,7 +32,7 @@ fn decode(bytes: &[u8]) -> Option<(u32, Option<Identity>)> {
     if from.take(MAGIC.len())? != MAGIC {
         return None;
     }
-    let version = from.u32()?;
+    let version = from.u32().filter(|&version| version > 0)?;
     from.u32()?;
     let identity = Identity { wal_uuid: from.u128()?, node_id: from.u64()? };
     Some((version, (version <= VERSION).then_some(identity)))
@@ -49,13 +50,10 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>, Log
         Some((found, None)) => {
             Err(LogError::TooNew { path: path.to_owned(), found, known: VERSION })
         }
-        _ => Err(LogError::corrupt(Damage {
-            file: path.to_owned(),
-            offset: 0,
-            first_index: None,
-            last_index: None,
-            reason: "the identity of the log does not verify".to_owned(),
-        })),
+        _ => {
+            let reason = "the identity of the log does not verify";
+            Err(Damage::refuse(Cause::Identity, path, 0, reason))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::disk::DiskFile;
 use crate::error::LogError;
 use crate::frontier::{Frontier, FrontierFile};
-use crate::segments::Removable;
+use crate::located::Removable;
 use crate::shared::Shared;
 
 /// A spare is made while so many segments would fit: at least as much as it takes stays free.

@@ -25,6 +25,7 @@
 mod by_hand;
 mod codec;
 mod config;
+mod damage;
 pub mod disk;
 mod error;
 mod examine;
@@ -36,6 +37,7 @@ mod identity;
 mod index;
 mod janitor;
 mod leaders;
+mod located;
 mod log;
 mod meters;
 mod planted;
@@ -67,7 +69,8 @@ pub mod format {}
 
 pub use by_hand::Hands;
 pub use config::LogConfig;
-pub use error::{Contradiction, Damage, Failure, LogError};
+pub use damage::{Cause, Damage};
+pub use error::{Contradiction, Failure, LogError};
 pub use examine::examine;
 pub use log::{Ends, Log};
 #[cfg(feature = "planted")]

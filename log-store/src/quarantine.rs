@@ -1,16 +1,21 @@
 //! Keeps a copy of every byte that recovery ever cuts.
+//!
+//! ```text
+//!   quarantine/<segment>-<offset>.tmp     a copy in the making; the next one removes it
+//!   quarantine/<segment>-<offset>.<n>     a copy: whole and durable before a byte of the segment is zeroed
+//! ```
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, DiskFile, read_exact, write_all};
+use crate::disk::{Disk, DiskFile, SECTOR, read_exact, write_all};
 use crate::error::LogError;
 use crate::segment_file::SegmentFile;
-use crate::tear::SECTOR;
 
 /// Bytes copied or zeroed at once.
 const STEP: u64 = 1 << 20;
 
-/// Copies `from..to` of the segment into a new file of the quarantine, durably; its path.
+/// Copies `from..to` of the segment into the quarantine, durably; the path of the copy. One that is there
+/// already, of a recovery that crashed behind it, is not made twice.
 pub(crate) fn keep(
     disk: &dyn Disk,
     dir: &Path,
@@ -20,33 +25,88 @@ pub(crate) fn keep(
 ) -> Result<PathBuf, LogError> {
     let dir = dir.join("quarantine");
     disk.create_dir(&dir).map_err(LogError::io("create directory", &dir))?;
-    let path = free_name(disk, &dir, segment, from)?;
-    let copy = disk.create(&path).map_err(LogError::io("create", &path))?;
-    let mut buf = Vec::new();
-    for at in steps(from, to) {
-        buf.resize(usize::try_from(at.end - at.start).expect("a step fits memory"), 0);
-        read_exact(&*segment.file, &mut buf, at.start)
-            .map_err(LogError::io("read", &segment.path))?;
-        write_all(&*copy, &buf, at.start - from).map_err(LogError::io("write", &path))?;
+    let names = list(disk, &dir)?;
+    let stem = format!("{}-{from}", segment.header.file_name());
+    let copies = (1..).map(|n: u64| format!("{stem}.{n}"));
+    let taken: Vec<_> = copies.clone().take_while(|name| names.contains(name)).collect();
+    for path in taken.iter().map(|name| dir.join(name)) {
+        let copy = disk.open(&path).map_err(LogError::io("open", &path))?;
+        if is_copy(&*copy, &path, segment, from, to)? {
+            copy.sync_all().map_err(LogError::io("sync", &path))?;
+            disk.sync_dir(&dir).map_err(LogError::io("sync directory", &dir))?;
+            return Ok(path);
+        }
     }
-    copy.sync_all().map_err(LogError::io("sync", &path))?;
+    let path = dir.join(format!("{stem}.{}", taken.len() + 1));
+    let tmp = dir.join(format!("{stem}{TMP}"));
+    if let Err(error) = copy(disk, &tmp, segment, from, to) {
+        // On a full disk the half of it would only be in the way.
+        let _ = disk.remove(&tmp);
+        return Err(error);
+    }
+    disk.rename(&tmp, &path).map_err(LogError::io("rename", &path))?;
     disk.sync_dir(&dir).map_err(LogError::io("sync directory", &dir))?;
     Ok(path)
 }
 
-/// A name that no earlier copy has: a second crash at the same place must not overwrite the first copy.
-fn free_name(
-    disk: &dyn Disk,
-    dir: &Path,
+const TMP: &str = ".tmp";
+
+/// The copies that are there. What was only begun is removed.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, LogError> {
+    let mut names = Vec::new();
+    for found in disk.list(dir).map_err(LogError::io("list", dir))? {
+        if found.is_file && found.name.ends_with(TMP) {
+            let path = dir.join(&found.name);
+            disk.remove(&path).map_err(LogError::io("remove", &path))?;
+        } else {
+            names.push(found.name);
+        }
+    }
+    Ok(names)
+}
+
+fn is_copy(
+    copy: &dyn DiskFile,
+    path: &Path,
     segment: &SegmentFile,
     from: u64,
-) -> Result<PathBuf, LogError> {
-    let taken = disk.list(dir).map_err(LogError::io("list", dir))?;
-    let stem = format!("{}-{from}", segment.header.file_name());
-    let names = (1..).map(|n: u64| format!("{stem}.{n}"));
-    let free = |name: &String| !taken.iter().any(|found| found.name == *name);
-    let name = names.into_iter().find(free).expect("there is always one more number");
-    Ok(dir.join(name))
+    to: u64,
+) -> Result<bool, LogError> {
+    if copy.len().map_err(LogError::io("read the length of", path))? != to - from {
+        return Ok(false);
+    }
+    for at in steps(from, to) {
+        let (mut ours, mut theirs) = (buf(&at), buf(&at));
+        read_exact(&*segment.file, &mut ours, at.start)
+            .map_err(LogError::io("read", &segment.path))?;
+        read_exact(copy, &mut theirs, at.start - from).map_err(LogError::io("read", path))?;
+        if ours != theirs {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn copy(
+    disk: &dyn Disk,
+    path: &Path,
+    segment: &SegmentFile,
+    from: u64,
+    to: u64,
+) -> Result<(), LogError> {
+    const OP: &str = "keep a copy of the unfinished write in";
+    let copy = disk.create(path).map_err(LogError::io(OP, path))?;
+    for at in steps(from, to) {
+        let mut bytes = buf(&at);
+        read_exact(&*segment.file, &mut bytes, at.start)
+            .map_err(LogError::io("read", &segment.path))?;
+        write_all(&*copy, &bytes, at.start - from).map_err(LogError::io(OP, path))?;
+    }
+    copy.sync_all().map_err(LogError::io("sync", path))
+}
+
+fn buf(at: &std::ops::Range<u64>) -> Vec<u8> {
+    vec![0; usize::try_from(at.end - at.start).expect("a step fits memory")]
 }
 
 /// Writes zeros over `from..to` of the segment, durably. Its length stays.
@@ -59,8 +119,7 @@ pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Resu
     let second = (first + SECTOR).min(to);
     for (from, to) in [(from, first), (first, second), (second, to)] {
         for at in steps(from, to) {
-            let zeros = vec![0; usize::try_from(at.end - at.start).expect("a step fits memory")];
-            write_all(file, &zeros, at.start).map_err(LogError::io("write", path))?;
+            write_all(file, &buf(&at), at.start).map_err(LogError::io("write", path))?;
         }
         if from < to {
             file.sync_all().map_err(LogError::io("sync", path))?;

@@ -11,12 +11,13 @@ use std::sync::MutexGuard;
 
 use bytes::Bytes;
 
+use crate::damage::{Cause, Damage};
 use crate::disk::{read_exact, u64_len};
-use crate::error::{Damage, LogError};
+use crate::error::LogError;
 use crate::index::{Resident, SegmentIndex};
+use crate::located::{Absent, Located, Piece};
 use crate::planted::Planted;
 use crate::record::{self, Record};
-use crate::segments::{Absent, Located, Piece};
 use crate::shared::{Inner, Shared};
 use crate::types::{EntryParts, LogIdParts};
 
@@ -66,6 +67,7 @@ pub(crate) fn read(
             Plan::Lost(index) => {
                 shared.meters.read_errors.increment(1);
                 return Err(LogError::corrupt(Damage {
+                    cause: Cause::Missing,
                     file: shared.config.dir.clone(),
                     offset: 0,
                     first_index: Some(index),
@@ -173,6 +175,7 @@ fn read_piece(shared: &Shared, piece: &Piece, out: &mut Vec<EntryParts>) -> Resu
         out.push(entry.map_err(|reason| {
             shared.meters.read_errors.increment(1);
             LogError::corrupt(Damage {
+                cause: Cause::Rotten,
                 file: piece.path.clone(),
                 offset: u64::from(offset),
                 first_index: Some(index),
@@ -232,7 +235,7 @@ fn load(shared: &Shared, absent: &Absent) -> Result<Resident, LogError> {
     };
     let Some(index) = index else {
         shared.meters.read_errors.increment(1);
-        return Err(crate::replay::damage(path, seal_at, "the seal does not verify"));
+        return Err(Damage::refuse(Cause::Rotten, path, seal_at, "the seal does not verify"));
     };
     let SegmentIndex { first, offsets, end, .. } = index;
     Ok(Resident { file, first, offsets, end })

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::config::LogConfig;
-use crate::disk::{Disk, DiskLock, write_all};
+use crate::disk::{Disk, DiskLock, write_sectors};
 use crate::error::LogError;
 use crate::examine::{Examined, FoundLog, FoundTail, look};
 use crate::files::{self, Files};
@@ -226,7 +226,7 @@ fn close_tail(
     }
     let footer = seal::footer(segments, *end).expect("the last segment is the current one");
     let seal = SealFrame::encode(&footer, &segment.header, *end, *chain);
-    write_all(&*file, &seal.bytes, *end).map_err(LogError::io("write", path))?;
+    write_sectors(&*file, &seal.bytes, *end).map_err(LogError::io("write", path))?;
     if !config.has(Planted::TrustUnsyncedTail) {
         file.sync_all().map_err(LogError::io("sync", path))?;
     }

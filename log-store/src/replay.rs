@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::LogConfig;
-use crate::error::{Contradiction, Damage, LogError};
+use crate::damage::{Cause, Damage};
+use crate::error::{Contradiction, LogError};
 use crate::frontier::Frontier;
-use crate::header::{BadHeader, HEADER_BYTES, Header, VERSION};
+use crate::header::{HEADER_BYTES, Header};
 use crate::index::{EntryPlace, SegmentIndex};
 use crate::leaders::Leaders;
 use crate::planted::Planted;
@@ -91,7 +92,12 @@ impl Replay {
             .filter(|link| link.seq == segment.header.seq && link.end_lsn == next.header.start_lsn);
         let end = link.and_then(|link| link.end_lsn.checked_sub(segment.header.start_lsn));
         let (Some(link), Some(end)) = (link, end.filter(|&end| end >= HEADER_BYTES)) else {
-            return Err(damage(&next.path, 72, "it does not follow the segment before it"));
+            return Err(Damage::refuse(
+                Cause::Contradiction,
+                &next.path,
+                72,
+                "it does not follow the segment before it",
+            ));
         };
         let mut window = Window::new(Arc::clone(&segment.file), segment.file_len);
         if self.config.has(Planted::IgnorePredecessor) {
@@ -104,14 +110,20 @@ impl Replay {
         let scanned = self.segment(&segment, &mut window, Some(end))?;
         let last = next.header.state.last.map(|id| id.index);
         if let Some(reason) = scanned.stop {
-            return Err(self.damaged(&segment, scanned.end, last, reason.to_owned()));
+            return Err(self.damaged(Cause::Rotten, &segment, scanned.end, last, reason));
         }
         let Some(seal_at) = self.seal_at.filter(|_| scanned.end == end) else {
-            return Err(self.damaged(&segment, scanned.end, last, "it has no seal".to_owned()));
+            return Err(self.damaged(
+                Cause::Contradiction,
+                &segment,
+                scanned.end,
+                last,
+                "it has no seal",
+            ));
         };
         if scanned.chain != link.chain || self.state != next.header.state {
             let reason = "its end is not what the next segment says";
-            return Err(self.damaged(&segment, scanned.end, last, reason.to_owned()));
+            return Err(self.damaged(Cause::Contradiction, &segment, scanned.end, last, reason));
         }
         self.segments.seal(seal_at, end);
         self.segments.seal_is_on_disk();
@@ -248,6 +260,7 @@ impl Replay {
         }
         let have = self.segments.first_located();
         Err(LogError::corrupt(Damage {
+            cause: Cause::Missing,
             file: path.to_owned(),
             offset: 0,
             first_index: Some(first),
@@ -260,35 +273,39 @@ impl Replay {
         match stop {
             Stop::Io(error) => LogError::io("read", &segment.path)(error),
             Stop::Contradiction(found, offset) => {
-                self.damaged(segment, u64::from(offset), None, found.to_string())
+                let at = u64::from(offset);
+                self.damaged(Cause::Contradiction, segment, at, None, found.to_string())
             }
             Stop::BehindSeal(offset) => {
-                let reason = "there are frames behind the seal".to_owned();
-                self.damaged(segment, u64::from(offset), None, reason)
+                let reason = "there are frames behind the seal";
+                self.damaged(Cause::Contradiction, segment, u64::from(offset), None, reason)
             }
             Stop::Frontier => self.frontier_damage(),
         }
     }
 
     fn frontier_damage(&self) -> LogError {
-        damage(&self.frontier_path, 48, "its state is not that of the log at the same place")
+        let reason = "its state is not that of the log at the same place";
+        Damage::refuse(Cause::Contradiction, &self.frontier_path, 48, reason)
     }
 
     /// Damage in a segment, with the entries that it may affect.
     pub(crate) fn damaged(
         &self,
+        cause: Cause,
         segment: &SegmentFile,
         offset: u64,
         last_index: Option<u64>,
-        reason: String,
+        reason: impl Into<String>,
     ) -> LogError {
         let first_index = self.state.next_index();
         LogError::corrupt(Damage {
+            cause,
             file: segment.path.clone(),
             offset,
             first_index,
             last_index: last_index.filter(|&last| first_index.is_none_or(|first| first <= last)),
-            reason,
+            reason: reason.into(),
         })
     }
 
@@ -308,27 +325,4 @@ impl Replay {
             ..RecoveryInfo::default()
         }
     }
-}
-
-impl BadHeader {
-    /// The error for the file that has this header.
-    pub(crate) fn at(self, path: &Path) -> LogError {
-        match self {
-            Self::Damaged(reason) => damage(path, 0, reason),
-            Self::TooNew(found) => {
-                LogError::TooNew { path: path.to_owned(), found, known: VERSION }
-            }
-        }
-    }
-}
-
-/// Damage of which no entries are known.
-pub(crate) fn damage(path: &Path, offset: u64, reason: impl Into<String>) -> LogError {
-    LogError::corrupt(Damage {
-        file: path.to_owned(),
-        offset,
-        first_index: None,
-        last_index: None,
-        reason: reason.into(),
-    })
 }

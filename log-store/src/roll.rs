@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::disk::{DiskFile, u64_len, write_all};
+use crate::disk::{DiskFile, u64_len, write_all, write_sectors};
 use crate::error::LogError;
 use crate::header::{HEADER_BYTES, Header, Predecessor};
 use crate::index::SegmentIndex;
@@ -45,7 +45,7 @@ impl Writer {
         drop(inner);
         let footer = footer.expect("the active segment is the current one");
         let seal = SealFrame::encode(&footer, &active.header, active.offset, active.chain);
-        write_all(&*active.file, &seal.bytes, active.offset)
+        write_sectors(&*active.file, &seal.bytes, active.offset)
             .map_err(LogError::io("write", &active.path))?;
         let began = Instant::now();
         if !self.shared.config.has(Planted::SkipSealSync) {

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::{DiskFile, read_full, u64_len};
+use crate::disk::{DiskFile, SECTOR, read_full, u64_len};
 use crate::frame::{FRAME_HEAD, FrameHead, Place, verify_body};
 use crate::header::{HEADER_BYTES, Header};
 use crate::record::{self, Decoded};
-use crate::tear::{SECTOR, Tear, Unverified, tear};
+use crate::tear::{Tear, Unverified, tear};
 
 /// Bytes read at once: large enough for the disk, small enough to stay in the processor's cache.
 const BLOCK: usize = 1 << 20;

@@ -1,13 +1,13 @@
 //! A segment's file with its verified header, open for reading.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::damage::{Cause, Damage};
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::files::SegmentName;
-use crate::header::{HEADER_BYTES, Header};
-use crate::replay::damage;
+use crate::header::{BadHeader, HEADER_BYTES, Header, VERSION};
 use crate::scan::Window;
 use crate::types::Identity;
 
@@ -36,15 +36,42 @@ impl SegmentFile {
         let mut window = Window::new(Arc::clone(&file), file_len);
         let block = window.get(0, HEADER_BYTES).map_err(LogError::io("read", path))?;
         let Some(block) = block else {
-            return Err(damage(path, file_len, "the file is shorter than a header"));
+            return Err(Damage::refuse(
+                Cause::Rotten,
+                path,
+                file_len,
+                "the file is shorter than a header",
+            ));
         };
         let (header, chain) = Header::decode(block).map_err(|bad| bad.at(path))?;
         if header.uuid != identity.wal_uuid {
-            return Err(damage(path, 16, "the segment belongs to another log"));
+            return Err(Damage::refuse(
+                Cause::Foreign,
+                path,
+                16,
+                "the segment belongs to another log",
+            ));
         }
         if (header.seq, header.base) != (name.seq, name.base) {
-            return Err(damage(path, 32, "the segment has the name of another"));
+            return Err(Damage::refuse(
+                Cause::Misplaced,
+                path,
+                32,
+                "the segment has the name of another",
+            ));
         }
         Ok(Self { path: path.clone(), file, file_len, header, chain })
+    }
+}
+
+impl BadHeader {
+    /// The error for the file that has this header.
+    pub(crate) fn at(self, path: &Path) -> LogError {
+        match self {
+            Self::Damaged(reason) => Damage::refuse(Cause::Rotten, path, 0, reason),
+            Self::TooNew(found) => {
+                LogError::TooNew { path: path.to_owned(), found, known: VERSION }
+            }
+        }
     }
 }

@@ -116,7 +116,7 @@ impl State {
     }
 
     pub(crate) fn decode(from: &mut Cursor<'_>) -> Option<Self> {
-        let flags = from.u8()?;
+        let flags = from.u8().filter(|flags| flags >> 5 == 0)?;
         from.take(7)?;
         let (term, node) = (from.u64()?, from.u64()?);
         let vote = VoteParts { term, node, committed: flags & 16 != 0 };

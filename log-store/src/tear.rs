@@ -22,12 +22,9 @@
 //! What stays open is a part whose own bytes look like a hole (zeros over a whole sector, or at its end
 //! and nothing behind): it may be the one or the other, and is taken for torn.
 
-use crate::disk::u64_len;
+use crate::disk::{SECTOR, u64_len};
 use crate::frame::{FRAME_HEAD, FrameHead, Place, has_intact_head, may_be_head};
 use crate::record;
-
-/// What survives a power cut as a whole. Disks with larger sectors lose several of these together.
-pub(crate) const SECTOR: u64 = 512;
 
 /// The bytes behind the end of the log.
 #[derive(Debug, Clone, Copy)]

@@ -16,6 +16,7 @@
 
 use std::fmt;
 
+use crate::damage::Cause;
 use crate::tear::Tear;
 
 /// What is known of the last segment.
@@ -88,6 +89,18 @@ pub(crate) fn verdict(facts: &TailFacts) -> Verdict {
             Verdict::Refuse(Refusal::Strict { bytes: facts.content_end - facts.end })
         }
         Tear::Torn => Verdict::Cut { to: facts.content_end },
+    }
+}
+
+impl Refusal {
+    pub(crate) fn cause(self) -> Cause {
+        match self {
+            Self::Short { .. } | Self::BeforeFrontier { .. } | Self::DurableBeyond { .. } => {
+                Cause::EndLost
+            }
+            Self::Whole { .. } => Cause::Rotten,
+            Self::Strict { .. } => Cause::Strict,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::disk::{u64_len, write_all};
+use crate::disk::{u64_len, write_sectors};
 use crate::error::{Failure, LogError};
 use crate::frame::{FrameBuilder, Place};
 use crate::frontier::Frontier;
@@ -228,7 +228,8 @@ impl Writer {
         let lsn = active.header.start_lsn + frame_at;
         let place = Place { lsn, salt: salt_of(&active.header) };
         let (bytes, chain) = self.builder.finish(place, self.durable_lsn.min(lsn), active.chain);
-        write_all(&*active.file, bytes, frame_at).map_err(LogError::io("write", &active.path))?;
+        write_sectors(&*active.file, bytes, frame_at)
+            .map_err(LogError::io("write", &active.path))?;
         active.offset += batch.frame_len;
         active.chain = chain;
         active.entries += batch.entries;

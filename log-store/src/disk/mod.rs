@@ -137,14 +137,48 @@ pub(crate) fn read_full(
 /// Writes all of `bytes`. A write of nothing is an error: it would never end.
 pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
+        let written = write_once(file, bytes, offset)?;
+        offset += u64_len(written);
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Writes some of `bytes`, at least one.
+fn write_once(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    loop {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                offset += u64_len(n);
-                bytes = bytes.get(n..).unwrap_or_default();
-            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            written => return written,
+        }
+    }
+}
+
+/// What survives a power cut as a whole. Disks with larger sectors lose several of these together.
+pub(crate) const SECTOR: u64 = 512;
+
+/// The same as `write_all`, and whatever the power leaves of it, each sector is as it was before or as it
+/// is written, but for the last one that is not as before. Recovery knows a torn write by that (`tear`).
+///
+/// Only a write that the system cuts short inside a sector could leave more: then that sector is completed
+/// and durable before anything behind it is written.
+pub(crate) fn write_sectors(
+    file: &dyn DiskFile,
+    mut bytes: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = write_once(file, bytes, offset)?;
+        offset += u64_len(written);
+        bytes = bytes.get(written..).unwrap_or_default();
+        let rest = usize::try_from(offset.next_multiple_of(SECTOR) - offset).unwrap_or(0);
+        if rest > 0 && !bytes.is_empty() {
+            let (sector, behind) = bytes.split_at(rest.min(bytes.len()));
+            write_all(file, sector, offset)?;
+            file.sync_data()?;
+            offset += u64_len(sector.len());
+            bytes = behind;
         }
     }
     Ok(())

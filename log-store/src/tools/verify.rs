@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::LogConfig;
+use crate::damage::{Cause, Damage};
 use crate::disk::{Disk, u64_len};
-use crate::error::{Damage, LogError};
+use crate::error::LogError;
 use crate::examine::examine;
 use crate::frontier;
 use crate::identity;
@@ -250,10 +251,7 @@ fn hold_against(
 }
 
 fn corrupt(path: &Path, offset: u64, why: &str) -> Outcome {
-    match crate::replay::damage(path, offset, why) {
-        LogError::Corrupt(damage) => Outcome::Corrupt(damage),
-        other => Outcome::Unreadable(other),
-    }
+    Outcome::Corrupt(Box::new(Damage::of(Cause::Rotten, path, offset, why)))
 }
 
 impl fmt::Display for Verification {

@@ -19,6 +19,8 @@ mod model;
 #[cfg(test)]
 mod named_bugs;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod room;
 #[cfg(test)]
 #[path = "../surgery/mod.rs"]
