@@ -67,14 +67,14 @@ impl Cause {
         match self {
             Self::Missing | Self::Rotten | Self::EndLost | Self::Contradiction => {
                 "If these very files still exist unharmed elsewhere, put them back; an older copy is not the \
-                 same. Otherwise this member has lost what it acknowledged and must not vote under its id \
-                 again: remove it from the cluster and let a new one join under an id that was never used. \
-                 `raftmap-node log verify` shows what is known, `raftmap-node log repair` can save what is \
-                 left when no other member has it"
+                 same. Otherwise remove this member from the cluster, empty its directory and join again \
+                 under a new id: it has lost what it acknowledged and must not vote under the old one. \
+                 `raftmap-node log verify` shows what is known, `raftmap-node log repair` saves what is left \
+                 when no other member has it"
             }
             Self::Identity => {
                 "Put IDENTITY back if it still exists elsewhere. Otherwise nobody can tell whose log this is: \
-                 remove the member from the cluster and let a new one join under an id that was never used"
+                 remove this member from the cluster, empty its directory and join again under a new id"
             }
             Self::Frontier => {
                 "Put FRONTIER back if it still exists elsewhere. Otherwise `raftmap-node log repair \
