@@ -14,8 +14,8 @@ use crate::frontier::{Frontier, FrontierFile};
 use crate::located::Removable;
 use crate::shared::Shared;
 
-/// A spare is made while so many segments would fit: at least as much as it takes stays free.
-const SPARE_FREE_SEGMENTS: u64 = 2;
+/// While so many segments would fit a disk is roomy: a spare is made, segments have their usual length.
+pub(crate) const ROOMY_SEGMENTS: u64 = 2;
 
 /// Where work is left for the janitor.
 #[derive(Debug, Default)]
@@ -190,7 +190,7 @@ impl Janitor {
     fn make_spare(&self) {
         let config = &self.shared.config;
         let free = self.shared.disk.free_bytes(&config.dir).unwrap_or(u64::MAX);
-        if free < SPARE_FREE_SEGMENTS * config.segment_bytes_max {
+        if free < ROOMY_SEGMENTS * config.segment_bytes_max {
             tracing::debug!(free, "no spare segment is made of the disk's last bytes");
             return self.desk.put_spare(None);
         }

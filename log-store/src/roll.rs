@@ -16,7 +16,7 @@ use crate::disk::{DiskFile, u64_len, write_all, write_sectors};
 use crate::error::LogError;
 use crate::header::{HEADER_BYTES, Header, Predecessor};
 use crate::index::SegmentIndex;
-use crate::janitor::Task;
+use crate::janitor::{ROOMY_SEGMENTS, Task};
 use crate::planted::Planted;
 use crate::seal::{self, SealFrame};
 use crate::segments::Current;
@@ -113,8 +113,9 @@ impl Writer {
 
     /// A file without a name of its own yet, with room for so much at least: the janitor's spare, if it fits.
     ///
-    /// On a full disk it is as short as it must be. Nothing was written then and nothing is lost: it is room
-    /// that was asked for, so this is not the first error that is final.
+    /// It takes no more than a share of a disk that is nearly full, and on a full one it is as short as it must
+    /// be. Nothing was written then and nothing is lost: it is room that was asked for, so this is not the
+    /// first error that is final.
     fn preallocated(&self, needed: u64) -> Result<Room, LogError> {
         let usual = self.shared.config.segment_bytes_max;
         if needed <= usual
@@ -125,7 +126,7 @@ impl Writer {
         self.shared.meters.spare_misses.increment(1);
         let path = self.shared.config.dir.join("segment.tmp");
         let file = self.shared.disk.create(&path).map_err(LogError::io("create", &path))?;
-        let mut capacity = usual.max(needed);
+        let mut capacity = self.affordable(usual).max(needed);
         loop {
             match file.allocate(capacity) {
                 Ok(()) => return Ok(Room { path, file, capacity }),
@@ -138,10 +139,24 @@ impl Writer {
             }
         }
     }
+
+    /// The length of a segment that leaves something of the disk to others.
+    fn affordable(&self, usual: u64) -> u64 {
+        let shared = &self.shared;
+        let free = shared.disk.free_bytes(&shared.config.dir).unwrap_or(u64::MAX);
+        if free < ROOMY_SEGMENTS * usual {
+            (free / SHORTER).min(usual) / BLOCK_BYTES * BLOCK_BYTES
+        } else {
+            usual
+        }
+    }
 }
 
 /// How much shorter the next attempt is, when there was no room for a segment.
 const SHORTER: u64 = 4;
+
+/// Lengths are whole blocks of the disk.
+const BLOCK_BYTES: u64 = 4096;
 
 /// A file that is to become a segment.
 struct Room {

@@ -108,6 +108,30 @@ fn on_a_full_disk_a_segment_is_as_short_as_it_must_be_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_segment_takes_a_quarter_of_a_disk_that_is_nearly_full() {
+    let usual = 1 << 20;
+    let length = |free: u64| {
+        let narrow = Narrow::new(free);
+        let mut config = config();
+        config.segment_bytes_max = usual;
+        let disk = Arc::new(narrow.clone());
+        let (log, mut hands, _) = Log::open_by_hand(config, disk, owner(1)).unwrap();
+        wait_for(append(&log, entries(1, 1..=1)), &mut hands);
+        let files = narrow.disk.files();
+        u64::try_from(files[&segments(&narrow.disk)[0]].len()).unwrap()
+    };
+    assert_eq!(length(2 * usual), usual);
+    // A quarter, in whole blocks.
+    assert_eq!(length(2 * usual - 1), usual / 2 - 4096);
+    assert!(length(0) < 4096 * 3, "as short as it must be");
+}
+
+fn wait_for(answer: Result<crate::common::Answer, raftmap_log_store::LogError>, hands: &mut Hands) {
+    hands.commit();
+    wait(answer).expect("it is written");
+}
+
+#[test]
 fn without_any_room_the_log_fails_acknowledges_nothing_and_opens_again() {
     let disk = SimDisk::new();
     let (log, mut hands) = by_hand(disk.clone());
