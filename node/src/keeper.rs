@@ -20,6 +20,9 @@ const TRANSFER_LOG_BYTES_MAX: u64 = 1 << 30;
 /// snapshot instead.
 const LOW_LOG_SEGMENTS: u64 = 2;
 
+/// Below so many free bytes checkpoints wait.
+const CHECKPOINT_ROOM_BYTES: u64 = 1 << 20;
+
 /// Looks after the node until it is stopped.
 pub(crate) async fn run(service: Service) {
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -31,13 +34,19 @@ pub(crate) async fn run(service: Service) {
         if holds_log(&service) {
             continue;
         }
-        if service.store().checkpoint_due() {
+        if service.store().checkpoint_due() && has_checkpoint_room(&service) {
             let _ = service.raft().trigger().snapshot().await;
         }
         if let Some(upto) = purge_target(&service) {
             let _ = service.raft().trigger().purge_log(upto).await;
         }
     }
+}
+
+/// Whether a checkpoint can write its one small file: on a disk that others have filled to the last byte it
+/// would fail, and its node with it.
+fn has_checkpoint_room(service: &Service) -> bool {
+    service.room().status().free_bytes >= CHECKPOINT_ROOM_BYTES
 }
 
 /// Whether the log must stay as it is: a snapshot is on its way, and the log behind it has not
