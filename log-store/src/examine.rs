@@ -130,7 +130,7 @@ fn begin(
     let Some(identity) = identity::read(disk, &path)? else {
         // IDENTITY is the last file of a creation. Without it there is a creation that did not end.
         let was_used = slot.is_some_and(|slot| slot.frontier.durable_lsn > 0);
-        if was_used || !files.segments.is_empty() {
+        if was_used || files.were_used() {
             return Err(Damage::refuse(
                 Cause::Identity,
                 &path,
@@ -208,6 +208,7 @@ fn read_tail(
     };
     let ignores_synced = config.has(Planted::IgnoreSyncedLsn);
     let accepts_short = config.has(Planted::AcceptShortTail);
+    let cuts_anything = config.has(Planted::CutWithoutHole);
     let facts = TailFacts {
         start_lsn: segment.header.start_lsn,
         end: scanned.end,
@@ -217,7 +218,7 @@ fn read_tail(
         frontier_lsn: frontier.durable_lsn,
         later_synced_lsn: behind.later_synced_lsn.filter(|_| !ignores_synced),
         content_end: behind.content_end,
-        tear,
+        tear: if cuts_anything && tear != Tear::Nothing { Tear::Torn } else { tear },
         strict_tail: config.strict_tail,
     };
     let reason = scanned.stop.unwrap_or("the log ends");

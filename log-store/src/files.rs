@@ -15,6 +15,8 @@ pub(crate) struct Files {
     temporary: Vec<PathBuf>,
     /// An earlier process left the mark that its disk failed.
     pub(crate) has_failed: bool,
+    /// An earlier process has cut something.
+    pub(crate) has_quarantine: bool,
     dir: PathBuf,
 }
 
@@ -48,11 +50,18 @@ impl Files {
                 files.temporary.push(path);
             } else if found.name == FAILED {
                 files.has_failed = true;
+            } else if found.name == QUARANTINE {
+                files.has_quarantine = true;
             }
         }
         files.segments.sort_by_key(|segment| (segment.seq, segment.base));
         files.check_order()?;
         Ok(files)
+    }
+
+    /// Whether there is anything that only a log leaves whose creation had ended.
+    pub(crate) fn were_used(&self) -> bool {
+        !self.segments.is_empty() || self.has_failed || self.has_quarantine
     }
 
     fn check_order(&self) -> Result<(), LogError> {
@@ -89,6 +98,7 @@ impl Files {
 }
 
 const FAILED: &str = "FAILED";
+pub(crate) const QUARANTINE: &str = "quarantine";
 
 /// Leaves the mark that the disk failed, as well as a failing disk lets us.
 pub(crate) fn mark_failed(disk: &dyn Disk, dir: &Path, message: &str) {

@@ -66,6 +66,9 @@ pub enum Planted {
     AcceptShortTail,
     /// What FRONTIER says does not count: a lost end is a clean one (raft-wal, okaywal, RocksDB).
     IgnoreFrontier,
+    /// What does not verify behind the last good frame is torn, whatever it looks like (raft-log, raft-engine,
+    /// okaywal, RocksDB).
+    CutWithoutHole,
     /// What later frames say was durable does not count (pebble #6031).
     IgnoreSyncedLsn,
     /// A segment ends where its valid frames end, whatever its successor says (nori-wal, RocksDB before its
@@ -100,6 +103,7 @@ impl Planted {
         Self::SkipQuarantine,
         Self::AcceptShortTail,
         Self::IgnoreFrontier,
+        Self::CutWithoutHole,
         Self::IgnoreSyncedLsn,
         Self::IgnorePredecessor,
         Self::SkipReadCheck,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile, SECTOR, read_exact, write_all};
 use crate::error::LogError;
+use crate::files::QUARANTINE;
 use crate::segment_file::SegmentFile;
 
 /// Bytes copied or zeroed at once.
@@ -23,7 +24,7 @@ pub(crate) fn keep(
     from: u64,
     to: u64,
 ) -> Result<PathBuf, LogError> {
-    let dir = dir.join("quarantine");
+    let dir = dir.join(QUARANTINE);
     disk.create_dir(&dir).map_err(LogError::io("create directory", &dir))?;
     let names = list(disk, &dir)?;
     let stem = format!("{}-{from}", segment.header.file_name());

@@ -87,7 +87,11 @@ impl Window {
         }
         self.filled = kept;
         if let Some(rest) = self.buf.get_mut(kept..wanted) {
+            // The file has this length: a read that ends before is an error, not the end of the log.
             self.filled += read_full(&*self.file, rest, offset + u64_len(kept))?;
+            if self.filled < wanted {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         Ok(())
     }

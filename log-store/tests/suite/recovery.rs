@@ -252,3 +252,38 @@ fn a_frontier_of_a_newer_version_is_not_taken_for_an_old_one() {
     let refused = open_with(&image, config());
     assert!(matches!(refused, Err(LogError::TooNew { found: 2, .. })), "{refused:?}");
 }
+
+/// A device that ends a read early, without an error, has not shown the end of the log.
+#[test]
+fn a_read_that_ends_early_is_an_error_and_no_end() {
+    let disk = SimDisk::new();
+    let (log, mut hands) = by_hand(&disk, config());
+    (1..=3).for_each(|index| commit(&log, &mut hands, index, 9000));
+    let whole = disk.after_power_cut(Survival::Everything);
+    open(&whole);
+    let reads = whole.count(Op::Read);
+    for nth in 1..=reads {
+        let image = disk.after_power_cut(Survival::Everything);
+        image.inject(Op::Read, nth, 1, Fault::Short(0));
+        if let Ok((log, _)) = open_with(&image, config()) {
+            assert_eq!(ids(&log).len(), 3, "read {nth}");
+        }
+    }
+    assert!(reads > 5);
+}
+
+#[test]
+fn traces_of_a_log_without_its_identity_are_no_new_log() {
+    let empty = || {
+        let disk = SimDisk::new();
+        disk.create_dir(std::path::Path::new(DIR)).unwrap();
+        disk
+    };
+    let failed = empty();
+    failed.put(&path("FAILED"), b"a sync".to_vec());
+    assert_eq!(refusal(&failed).cause, Cause::Identity);
+
+    let cut = empty();
+    cut.create_dir(&path("quarantine")).unwrap();
+    assert_eq!(refusal(&cut).cause, Cause::Identity);
+}
