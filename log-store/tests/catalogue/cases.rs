@@ -43,7 +43,12 @@ impl Case {
 
 /// All cases, in the order of the groups.
 pub(crate) fn all(bench: &Bench) -> Vec<Case> {
-    let groups = [crate::crashes::cases(), crate::flips::cases(), crate::random::cases(bench)];
+    let groups = [
+        crate::crashes::cases(),
+        crate::flips::cases(),
+        crate::files::cases(),
+        crate::random::cases(bench),
+    ];
     groups.into_iter().flatten().collect()
 }
 

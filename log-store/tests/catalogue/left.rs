@@ -24,6 +24,10 @@ pub(crate) struct Left {
     pub(crate) is_told: bool,
     /// Oldest first.
     pub(crate) segments: Vec<PathBuf>,
+    /// What it was after each step before, with what it held.
+    pub(crate) history: Vec<(SimDisk, Model)>,
+    /// What it held when FRONTIER was written last, and after each commit since.
+    since_told: Vec<Model>,
 }
 
 /// How the last commit looks on the disk.
@@ -70,7 +74,18 @@ impl Left {
     pub(crate) fn new(bench: &Bench, last: Last, is_told: bool) -> Self {
         // The log itself is a good one; the bug is in who opens it.
         let config = LogConfig { planted: None, ..bench.config() };
-        let mut run = Run::new(config).steps(STEPS);
+        let mut run = Run::new(config);
+        let mut history = Vec::new();
+        let mut since_told = Vec::new();
+        for step in STEPS {
+            run.step(*step);
+            history.push((run.disk().after_power_cut(Survival::Everything), run.model().clone()));
+            match step {
+                Kill => since_told = vec![run.model().clone()],
+                Commit => since_told.push(run.model().clone()),
+                _ => {}
+            }
+        }
         let before_last = run.model().clone();
         let next = before_last.next();
         // (term + index) % 4 decides the filler: letters, or zeros.
@@ -83,13 +98,17 @@ impl Left {
             run.step(Settle);
         }
         let state = run.model().clone();
+        if is_told {
+            since_told.clear();
+        }
+        since_told.push(state.clone());
         let disk = run.disk().after_power_cut(Survival::Everything);
         let film = run.film();
         assert_eq!(film.trouble, Vec::<String>::new());
         let is_segment = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "wal");
         let segments: Vec<_> = disk.contents().into_keys().filter(is_segment).collect();
         assert_eq!(segments.len(), 3);
-        Self { disk, state, before_last, is_told, segments }
+        Self { disk, state, before_last, is_told, segments, history, since_told }
     }
 
     pub(crate) fn last(&self) -> &Path {
@@ -100,9 +119,12 @@ impl Left {
         self.disk.contents()[path].to_vec()
     }
 
-    /// Every file but the lock.
+    /// Every file that counts.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.disk.contents().into_keys().filter(|file| *file != path("LOCK")).collect()
+        let counts = |file: &PathBuf| {
+            *file != path("LOCK") && file.extension().is_none_or(|extension| extension != "tmp")
+        };
+        self.disk.contents().into_keys().filter(counts).collect()
     }
 
     /// Offsets of the frames of a segment.
@@ -152,6 +174,13 @@ impl Left {
         } else {
             self.refused()
         }
+    }
+
+    /// What FRONTIER does not tell of may be gone together, without a trace, or it refuses.
+    pub(crate) fn since_told(&self) -> Expect {
+        let states = self.since_told.clone();
+        let last = states.len() - 1;
+        Expect::between(states.into(), 0, last).but(Expected::Either)
     }
 
     /// The last commit may be gone, or it refuses.
