@@ -1,10 +1,11 @@
 //! What every case is given: the form of the run, the settings of the log, the report.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftmap_log_store::disk::SimDisk;
-use raftmap_log_store::{LogConfig, Owner, Planted};
+use raftmap_log_store::{Hands, Log, LogConfig, LogError, Owner, Planted, RecoveryInfo};
 
 use crate::place::{Only, Place};
 use crate::report::Report;
@@ -84,6 +85,15 @@ impl Bench {
 /// Who opens a log, the `nth` time in its life.
 pub(crate) fn owner(nth: u64) -> Owner {
     Owner { node_id: 1, new_uuid: 0x5EED_0000_0000_0000 + u128::from(nth) }
+}
+
+/// Opens the log on this disk, the `nth` time.
+pub(crate) fn open(
+    config: &LogConfig,
+    disk: &SimDisk,
+    nth: u64,
+) -> Result<(Log, Hands, RecoveryInfo), LogError> {
+    Log::open_by_hand(config.clone(), Arc::new(disk.clone()), owner(2000 + nth))
 }
 
 pub(crate) fn path(name: &str) -> PathBuf {

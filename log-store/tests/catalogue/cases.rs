@@ -47,6 +47,7 @@ pub(crate) fn all(bench: &Bench) -> Vec<Case> {
         crate::crashes::cases(),
         crate::flips::cases(),
         crate::files::cases(),
+        crate::faults::cases(),
         crate::random::cases(bench),
     ];
     groups.into_iter().flatten().collect()

@@ -374,9 +374,6 @@ fn rot_under_a_running_log(bench: &Bench, place: &Place) {
                 if !is_right || healed.ok().as_ref() != Some(&all) {
                     bench.report.violation(&place, "a rotten entry is not an error of that entry");
                 }
-                bench
-                    .report
-                    .image(place.group(), u128::from(offset) << 64 | u128::from(cache_bytes_max));
             }
         }
     }

@@ -14,6 +14,7 @@ mod bench;
 mod cases;
 mod crashes;
 mod cut;
+mod faults;
 mod files;
 mod flips;
 mod ledger;
