@@ -10,7 +10,7 @@
 //! header: the checksum of all record checksums and of the frame header's.
 #![warn(clippy::indexing_slicing)]
 
-use crate::codec::{Cursor, Put};
+use crate::codec::Cursor;
 use crate::record;
 
 /// Bytes of a frame before its records.
@@ -183,13 +183,13 @@ impl FrameBuilder {
     #[expect(clippy::indexing_slicing, reason = "begin() made room for the head")]
     pub(crate) fn finish(&mut self, place: Place, synced_lsn: u64, chain: u32) -> (&[u8], u32) {
         let body_len = u32::try_from(self.bytes.len() - FRAME_HEAD).expect("far below 4 GiB");
-        let mut fields = Vec::with_capacity(FRAME_HEAD - 8);
-        fields.put_u64(place.lsn);
-        fields.put_u64(synced_lsn);
-        fields.put_u32(body_len);
-        fields.put_u32(self.records);
-        fields.put_u32(place.salt);
-        fields.put_u32(chain);
+        let mut fields = [0; FRAME_HEAD - 8];
+        fields[..8].copy_from_slice(&place.lsn.to_le_bytes());
+        fields[8..16].copy_from_slice(&synced_lsn.to_le_bytes());
+        fields[16..20].copy_from_slice(&body_len.to_le_bytes());
+        fields[20..24].copy_from_slice(&self.records.to_le_bytes());
+        fields[24..28].copy_from_slice(&place.salt.to_le_bytes());
+        fields[28..].copy_from_slice(&chain.to_le_bytes());
         let crc = crc32c::crc32c(&fields);
         self.bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());

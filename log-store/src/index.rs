@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::codec::{Cursor, Put};
 use crate::disk::DiskFile;
 use crate::leaders::Leaders;
-use crate::types::{Leader, LogIdParts};
+use crate::types::{EntryParts, Leader, LogIdParts};
 
 /// The entries of a segment that is being written or replayed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +51,13 @@ pub(crate) struct Resident {
     pub(crate) end: u32,
 }
 
+impl EntryPlace {
+    /// The place of an entry in its segment, of one in its frame.
+    pub(crate) fn moved(self, frame_at: u32) -> Self {
+        Self { offset: self.offset + frame_at, end: self.end + frame_at, ..self }
+    }
+}
+
 impl SegmentIndex {
     /// The index after the last entry.
     pub(crate) fn next(&self) -> u64 {
@@ -76,6 +83,20 @@ impl SegmentIndex {
         self.crcs.push(place.crc);
         self.leaders.push(id);
         self.end = place.end;
+    }
+
+    /// Notes entries without a gap, whose places are those of a frame that begins at `frame_at`.
+    pub(crate) fn extend(&mut self, entries: &[EntryParts], places: &[EntryPlace], frame_at: u32) {
+        let (Some((first, _)), Some((place, later))) =
+            (entries.split_first(), places.split_first())
+        else {
+            return;
+        };
+        self.push(first.id, place.moved(frame_at));
+        self.offsets.extend(later.iter().map(|place| place.offset + frame_at));
+        self.crcs.extend(later.iter().map(|place| place.crc));
+        self.leaders.extend(entries);
+        self.end = places.last().unwrap_or(place).moved(frame_at).end;
     }
 
     /// Forgets entries from `next` on.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::types::{Leader, LogIdParts};
+use crate::types::{EntryParts, Leader, LogIdParts};
 
 /// Runs of entries with one leader, in order and without a gap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,16 @@ impl Leaders {
     pub(crate) fn push(&mut self, id: LogIdParts) {
         if self.runs.back().is_none_or(|run| run.leader != id.leader()) {
             self.runs.push_back(Run { first: id.index, leader: id.leader() });
+        }
+    }
+
+    /// Notes entries that follow the last one; their leaders never go back.
+    pub(crate) fn extend(&mut self, entries: &[EntryParts]) {
+        let is_known =
+            |last: &EntryParts| self.runs.back().is_some_and(|run| run.leader == last.id.leader());
+        // Then none in between has another.
+        if !entries.last().is_none_or(is_known) {
+            entries.iter().for_each(|entry| self.push(entry.id));
         }
     }
 

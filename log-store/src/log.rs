@@ -8,7 +8,7 @@ use crate::by_hand::Hands;
 use crate::config::LogConfig;
 use crate::disk::Disk;
 use crate::error::{Contradiction, Failure, LogError};
-use crate::queue::{Change, Completion, Op};
+use crate::queue::{Change, Completion, Op, Part};
 use crate::reader;
 use crate::recovery::{Recovered, recover};
 use crate::shared::Shared;
@@ -102,20 +102,19 @@ impl Log {
     where
         F: FnOnce(Result<(), LogError>) + Send + 'static,
     {
-        self.check_sizes(&entries)?;
+        // All that can be is done before the lock: allocating, weighing, cutting into parts.
+        let bytes = self.weigh(&entries)?;
+        let (before, last) = Part::split(entries, bytes, self.shared.batch_bytes_max());
+        let done = Completion::new(done);
         let mut inner = self.shared.lock();
-        inner.check()?;
-        let mut state = inner.state;
-        entries.iter().try_for_each(|entry| state.entry(entry.id))?;
-        inner.state = state;
-        for entry in &entries {
-            inner.leaders.push(entry.id);
-            inner.tail.push(entry.clone());
+        if let Err(refused) = inner.follow(before.iter().chain([&last])) {
+            drop(inner);
+            done.forget();
+            return Err(refused);
         }
         let era = inner.era;
-        let op = Op::new(Change::Append { entries, era }, Some(Completion::new(done)));
-        op.split(usize::try_from(self.shared.config.batch_bytes_max).unwrap_or(usize::MAX))
-            .for_each(|part| inner.push(part));
+        before.into_iter().for_each(|part| inner.push(Op::append(part, era, None)));
+        inner.push(Op::append(last, era, Some(done)));
         self.shared.wake_writer(inner);
         Ok(())
     }
@@ -265,29 +264,9 @@ impl Log {
         reader::read(&self.shared, range, bytes_max)
     }
 
-    /// What the log is doing.
+    /// What the log is doing. Brings its gauges up to date (see docs/operations.md).
     pub fn stats(&self) -> LogStats {
-        use std::sync::atomic::Ordering::Relaxed;
-        let meters = &self.shared.meters;
-        let inner = self.shared.lock();
-        let first_index = inner.first_index();
-        let bytes = |len| crate::disk::u64_len(len);
-        LogStats {
-            first_index,
-            last_index: first_index.and(inner.state.last).map(|id| id.index),
-            committed: inner.committed,
-            purged: inner.state.purged,
-            segments: inner.segments.count(),
-            bytes: inner.segments.bytes(),
-            durable_lsn: inner.durable_lsn,
-            written_lsn: meters.written_lsn.load(Relaxed),
-            queue_bytes: bytes(inner.queue_bytes()),
-            cache_bytes: bytes(inner.tail.bytes()),
-            failed: inner.failed.as_ref().map(ToString::to_string),
-            commits: meters.commits.load(Relaxed),
-            syncs: meters.syncs.load(Relaxed),
-            bytes_written: meters.bytes_written.load(Relaxed),
-        }
+        self.shared.stats()
     }
 
     /// The first error that ended the log.
@@ -311,12 +290,18 @@ impl Log {
         }
     }
 
-    fn check_sizes(&self, entries: &[EntryParts]) -> Result<(), LogError> {
+    /// What the entries cost, unless one is too large.
+    fn weigh(&self, entries: &[EntryParts]) -> Result<usize, LogError> {
         let limit = self.shared.config.entry_bytes_max;
-        let sizes = entries.iter().map(|entry| crate::disk::u64_len(entry.payload.len()));
-        match sizes.max() {
-            Some(bytes) if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
-            _ => Ok(()),
+        let mut largest = 0;
+        let weight = |entry: &EntryParts| {
+            largest = largest.max(entry.payload.len());
+            entry.weight()
+        };
+        let bytes = entries.iter().map(weight).sum();
+        match crate::disk::u64_len(largest) {
+            bytes if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
+            _ => Ok(bytes),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What waits for the writer, in the order in which it was asked for.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::LogError;
 use crate::types::{EntryParts, LogIdParts, VoteParts};
@@ -18,7 +19,7 @@ pub(crate) struct Op {
 pub(crate) enum Change {
     /// `era` is the number of truncations before it.
     Append {
-        entries: Vec<EntryParts>,
+        entries: Arc<[EntryParts]>,
         era: u64,
     },
     Vote(VoteParts),
@@ -31,33 +32,15 @@ pub(crate) enum Change {
 }
 
 impl Op {
+    /// A change that is no append.
     pub(crate) fn new(change: Change, done: Option<Completion>) -> Self {
-        let entries = match &change {
-            Change::Append { entries, .. } => entries.iter().map(EntryParts::weight).sum(),
-            Change::Vote(_) | Change::Committed(_) | Change::Truncate { .. } | Change::Purge(_) => {
-                0
-            }
-        };
-        Self { change, done, weight: OP_OVERHEAD + entries }
+        Self { change, done, weight: OP_OVERHEAD }
     }
 
-    /// An append as parts of at most `bytes_max`, or of one entry; a part is written as a whole. Whoever
-    /// waits is told when the last one is durable.
-    pub(crate) fn split(self, bytes_max: usize) -> impl Iterator<Item = Self> {
-        let mut rest = Some(self);
-        std::iter::from_fn(move || {
-            let mut op = rest.take()?;
-            if let Change::Append { entries, era } = &mut op.change
-                && op.weight > bytes_max
-                && let cut = first_part(entries, bytes_max)
-                && cut < entries.len()
-            {
-                let later = Change::Append { entries: entries.split_off(cut), era: *era };
-                rest = Some(Self::new(later, op.done.take()));
-                op = Self::new(op.change, None);
-            }
-            Some(op)
-        })
+    /// An append, or a part of one.
+    pub(crate) fn append(part: Part, era: u64, done: Option<Completion>) -> Self {
+        let Part { entries, weight } = part;
+        Self { change: Change::Append { entries, era }, done, weight }
     }
 
     /// Whether someone waits for it. What nobody waits for rides on the next sync.
@@ -77,14 +60,51 @@ impl Op {
     }
 }
 
-/// How many of the entries fit into a part: at least one.
-fn first_part(entries: &[EntryParts], bytes_max: usize) -> usize {
-    let mut bytes = OP_OVERHEAD;
-    let fits = |entry: &&EntryParts| {
+/// Entries that are written as a whole: an append, or a part of a large one.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) entries: Arc<[EntryParts]>,
+    /// What they cost in the queue and in memory, in bytes.
+    pub(crate) weight: usize,
+}
+
+impl Part {
+    /// An append as parts of at most `bytes_max` each, or of one entry: those before the last, which is the
+    /// one that answers, and the last. `bytes` is what all entries weigh.
+    pub(crate) fn split(
+        mut entries: Vec<EntryParts>,
+        mut bytes: usize,
+        bytes_max: usize,
+    ) -> (Vec<Self>, Self) {
+        let mut before = Vec::new();
+        while OP_OVERHEAD + bytes > bytes_max
+            && let (count, part_bytes) = first_part(&entries, bytes_max)
+            && count < entries.len()
+        {
+            let later = entries.split_off(count);
+            before.push(Self::new(entries, part_bytes));
+            bytes -= part_bytes;
+            entries = later;
+        }
+        (before, Self::new(entries, bytes))
+    }
+
+    fn new(entries: Vec<EntryParts>, bytes: usize) -> Self {
+        Self { entries: entries.into(), weight: OP_OVERHEAD + bytes }
+    }
+}
+
+/// How many of the entries fit into a part, at least one, and what they weigh.
+fn first_part(entries: &[EntryParts], bytes_max: usize) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for entry in entries {
+        if count > 0 && OP_OVERHEAD + bytes + entry.weight() > bytes_max {
+            break;
+        }
+        count += 1;
         bytes += entry.weight();
-        bytes <= bytes_max
-    };
-    entries.iter().take_while(fits).count().max(1)
+    }
+    (count, bytes)
 }
 
 /// Bytes that each op is charged beside its entries.
@@ -105,6 +125,11 @@ impl Completion {
         if let Some(done) = self.0.take() {
             done(result);
         }
+    }
+
+    /// The change was refused: whoever asked knows by the refusal.
+    pub(crate) fn forget(mut self) {
+        self.0 = None;
     }
 }
 
@@ -135,16 +160,21 @@ mod tests {
             kind: 0,
             payload: vec![0; len].into(),
         });
-        let change = Change::Append { entries: entries.collect(), era: 3 };
-        let op = Op::new(change, Some(Completion::new(|_| {})));
-        let weight = op.weight();
-        let parts: Vec<_> = op.split(64 + 3 * 74).collect();
-        let shape = parts.iter().map(|op| match &op.change {
-            Change::Append { entries, era: 3 } => (entries.len(), op.done.is_some()),
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(shape.collect::<Vec<_>>(), [(2, false), (1, false), (3, true)]);
-        assert_eq!(parts.iter().map(Op::weight).sum::<usize>(), weight + 2 * OP_OVERHEAD);
+        let entries: Vec<_> = entries.collect();
+        let bytes = entries.iter().map(EntryParts::weight).sum();
+        let (before, last) = Part::split(entries, bytes, 64 + 3 * 74);
+        let parts = before.iter().chain([&last]);
+        let shape: Vec<_> = parts.clone().map(|part| part.entries.len()).collect();
+        assert_eq!(shape, [2, 1, 3]);
+        assert_eq!(parts.map(|part| part.weight).sum::<usize>(), bytes + 3 * OP_OVERHEAD);
+
+        let done = Completion::new(|_| {});
+        let ops = before.into_iter().map(|part| Op::append(part, 3, None));
+        let ops: Vec<_> = ops.chain([Op::append(last, 3, Some(done))]).collect();
+        assert_eq!(
+            ops.iter().map(|op| op.done.is_some()).collect::<Vec<_>>(),
+            [false, false, true]
+        );
     }
 
     #[test]
@@ -156,6 +186,7 @@ mod tests {
         };
         completion().complete(Ok(()));
         drop(completion());
+        completion().forget();
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [true, false]);
     }
 }

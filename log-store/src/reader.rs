@@ -51,6 +51,7 @@ pub(crate) fn read(
                 for piece in &pieces {
                     read_piece(shared, piece, &mut out)?;
                 }
+                shared.meters.hit(cached.len());
                 out.extend(cached);
                 return Ok(out);
             }
@@ -90,7 +91,10 @@ pub(crate) fn read_cached(
     if !range.is_empty() && range.start < inner.tail.first() {
         return None;
     }
-    Some(inner.tail.read(range, bytes_max, true))
+    let entries = inner.tail.read(range, bytes_max, true);
+    drop(inner);
+    shared.meters.hit(entries.len());
+    Some(entries)
 }
 
 fn plan(
@@ -165,7 +169,7 @@ impl Piece {
 fn read_piece(shared: &Shared, piece: &Piece, out: &mut Vec<EntryParts>) -> Result<(), LogError> {
     let Some(&begin) = piece.offsets.first() else { return Ok(()) };
     let mut buf = vec![0; usize::try_from(piece.bytes()).unwrap_or(usize::MAX)];
-    shared.meters.disk_reads.increment(1);
+    shared.meters.missed(piece.offsets.len(), buf.len());
     read_exact(&*piece.file, &mut buf, u64::from(begin))
         .map_err(LogError::io("read", &piece.path))?;
     let bytes = Bytes::from(buf);

@@ -58,17 +58,26 @@ pub(crate) const fn padded(len: usize) -> usize {
 }
 
 /// Appends an entry's record; its checksum.
+#[expect(clippy::indexing_slicing, reason = "the record was just written at start")]
 pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &EntryParts) -> u32 {
-    out.reserve(padded(ENTRY_HEAD + entry.payload.len()));
-    let start = begin(out, ENTRY, entry.kind);
     let LogIdParts { term, node, index } = entry.id;
-    let mut numbers = [0; ENTRY_HEAD - RECORD_HEAD];
-    for (slot, number) in numbers.chunks_exact_mut(8).zip([index, term, node]) {
-        slot.copy_from_slice(&number.to_le_bytes());
-    }
-    out.put(&numbers);
+    let len = ENTRY_HEAD + entry.payload.len();
+    let len_on_disk = u32::try_from(len).expect("payloads are limited far below 4 GiB");
+    let mut head = [0; ENTRY_HEAD];
+    head[4..8].copy_from_slice(&len_on_disk.to_le_bytes());
+    (head[8], head[10]) = (ENTRY, entry.kind);
+    head[12..20].copy_from_slice(&index.to_le_bytes());
+    head[20..28].copy_from_slice(&term.to_le_bytes());
+    head[28..36].copy_from_slice(&node.to_le_bytes());
+
+    let start = out.len();
+    out.reserve(padded(len));
+    out.put(&head);
     out.put(&entry.payload);
-    end(out, start)
+    out.resize(start + padded(len), 0);
+    let crc = crc32c::crc32c(&out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    crc
 }
 
 /// Appends a vote's record; its checksum.

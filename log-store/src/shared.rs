@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crate::config::LogConfig;
 use crate::disk::Disk;
@@ -21,7 +22,7 @@ use crate::error::{Failure, LogError};
 use crate::leaders::Leaders;
 use crate::meters::Meters;
 use crate::planted::Planted;
-use crate::queue::{Change, Op};
+use crate::queue::{Change, Op, Part};
 use crate::segments::Segments;
 use crate::state::State;
 use crate::tail::Tail;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     /// Counts truncations: an append from before one says nothing about what is written after it.
     pub(crate) era: u64,
     pub(crate) durable_lsn: u64,
+    /// The state of the stream as far as it is durable.
+    pub(crate) durable: State,
     pub(crate) failed: Option<Arc<Failure>>,
     /// The last id saved as committed; written with the next frame at whose end it is in the log.
     pub(crate) committed_due: Option<LogIdParts>,
@@ -58,9 +61,20 @@ pub(crate) struct Inner {
     queue: VecDeque<Op>,
     queue_bytes: usize,
     urgent: usize,
+    /// When the oldest op in the queue was asked for. Of what a full batch leaves behind: when it did.
+    queued_at: Option<Instant>,
+    /// How long the oldest op that the writer holds had waited.
+    committing: Option<Waited>,
     writer: Sleep,
     closing: bool,
     room_wakers: Vec<Waker>,
+}
+
+/// The oldest op of a commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waited {
+    pub(crate) since: Instant,
+    pub(crate) for_the_writer: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,18 +113,21 @@ impl Shared {
             written_next: next,
             era: 0,
             durable_lsn: recovered.info.end_lsn,
+            durable: state,
             failed: None,
             committed_due: None,
             committed: state.committed,
             queue: VecDeque::new(),
             queue_bytes: 0,
             urgent: 0,
+            queued_at: None,
+            committing: None,
             writer: Sleep::Busy,
             closing: false,
             room_wakers: Vec::new(),
         };
         let meters = Meters::new();
-        meters.written_lsn.store(inner.durable_lsn, std::sync::atomic::Ordering::Relaxed);
+        meters.recovered(&recovered.info);
         let uuid = recovered.identity.wal_uuid;
         Self { config, disk, uuid, meters, inner: Mutex::new(inner), work: Condvar::new() }
     }
@@ -176,8 +193,12 @@ impl Shared {
         self.lock().due(ops, flush, self.batch_bytes_max()).unwrap_or(Next::Idle)
     }
 
-    fn batch_bytes_max(&self) -> usize {
+    pub(crate) fn batch_bytes_max(&self) -> usize {
         usize::try_from(self.config.batch_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn cache_bytes_max(&self) -> usize {
+        usize::try_from(self.config.cache_bytes_max).unwrap_or(usize::MAX)
     }
 
     /// The log has failed. The first failure stays, everyone who waits and everyone who comes is told it.
@@ -237,7 +258,29 @@ impl Inner {
         }
     }
 
+    /// Takes in entries that follow the last one. When something speaks against one of them, nothing is
+    /// changed.
+    pub(crate) fn follow<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a Part> + Clone,
+    ) -> Result<(), LogError> {
+        self.check()?;
+        let mut state = self.state;
+        for entry in parts.clone().flat_map(|part| &*part.entries) {
+            state.entry(entry.id)?;
+        }
+        self.state = state;
+        for part in parts {
+            self.leaders.extend(&part.entries);
+            self.tail.push(Arc::clone(&part.entries), part.weight);
+        }
+        Ok(())
+    }
+
     pub(crate) fn push(&mut self, op: Op) {
+        if self.queue.is_empty() {
+            self.queued_at = Some(Instant::now());
+        }
         self.queue_bytes += op.weight();
         self.urgent += usize::from(op.is_urgent());
         self.queue.push_back(op);
@@ -247,6 +290,15 @@ impl Inner {
         self.queue_bytes
     }
 
+    pub(crate) fn queue_ops(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Since when the oldest op waits that is not durable.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.committing.map(|waited| waited.since).or(self.queued_at)
+    }
+
     pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
         if !self.room_wakers.iter().any(|known| known.will_wake(waker)) {
             self.room_wakers.push(waker.clone());
@@ -254,10 +306,15 @@ impl Inner {
     }
 
     /// A commit has ended: its bytes are no longer waiting. Who waited for room is to be woken.
-    pub(crate) fn give_back(&mut self, bytes: usize, queue_bytes_max: u64) -> Vec<Waker> {
+    pub(crate) fn give_back(
+        &mut self,
+        bytes: usize,
+        queue_bytes_max: u64,
+    ) -> (Vec<Waker>, Option<Waited>) {
         self.queue_bytes -= bytes;
         let has_room = crate::disk::u64_len(self.queue_bytes) < queue_bytes_max;
-        if has_room { std::mem::take(&mut self.room_wakers) } else { Vec::new() }
+        let wakers = if has_room { std::mem::take(&mut self.room_wakers) } else { Vec::new() };
+        (wakers, self.committing.take())
     }
 
     /// What the writer is to do now, if anything.
@@ -282,6 +339,11 @@ impl Inner {
 
     /// Moves ops for one commit into `ops`: all, or as many as fit `bytes_max`, but at least one.
     fn take(&mut self, ops: &mut VecDeque<Op>, bytes_max: usize) {
+        let now = Instant::now();
+        self.committing = self
+            .queued_at
+            .take()
+            .map(|since| Waited { since, for_the_writer: now.saturating_duration_since(since) });
         if self.queue_bytes <= bytes_max {
             std::mem::swap(&mut self.queue, ops);
             self.urgent = 0;
@@ -295,6 +357,7 @@ impl Inner {
                 ops.extend(self.queue.pop_front());
             }
         }
+        self.queued_at = (!self.queue.is_empty()).then_some(now);
         // At the end of all ops the stream is where the callers are: then it is known to hold the id.
         if self.queue.is_empty()
             && let Some(id) = self.committed_due.filter(|id| self.is_in_log(id.index))
@@ -310,6 +373,7 @@ impl Inner {
         self.urgent = 0;
         // What the writer has already taken stays charged: it gives that back itself.
         self.queue_bytes -= self.queue.iter().map(Op::weight).sum::<usize>();
+        self.queued_at = None;
         std::mem::take(&mut self.queue)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::disk::u64_len;
+use crate::shared::Shared;
 use crate::types::{LogIdParts, VoteParts};
 
 /// The log at one moment.
@@ -25,10 +28,20 @@ pub struct LogStats {
     pub durable_lsn: u64,
     /// Everything below this position is written.
     pub written_lsn: u64,
-    /// Bytes waiting for the writer.
+    /// Index of the last entry that is durable, or of the durable purge frontier.
+    pub durable_index: Option<u64>,
+    /// Changes waiting for the writer.
+    pub queue_ops: u64,
+    /// Bytes waiting for the writer or being written.
     pub queue_bytes: u64,
+    /// How long the oldest change that is not yet durable has waited.
+    pub oldest_wait: Duration,
     /// Bytes of entries in memory.
     pub cache_bytes: u64,
+    /// Entries by which the durable purge is behind the one that was asked for.
+    pub purge_pending_entries: u64,
+    /// Purged entries that are still on disk, because their segment holds others.
+    pub purge_lag_entries: u64,
     /// Why the log takes nothing any more.
     pub failed: Option<String>,
     /// Group commits since open.
@@ -37,6 +50,46 @@ pub struct LogStats {
     pub syncs: u64,
     /// Bytes written to segments since open.
     pub bytes_written: u64,
+}
+
+impl Shared {
+    /// What the log is doing now; the gauges show the same.
+    pub(crate) fn stats(&self) -> LogStats {
+        let inner = self.lock();
+        let meters = &self.meters;
+        let first_index = inner.first_index();
+        let index = |id: Option<LogIdParts>| id.map(|id| id.index);
+        let (asked, durable) = (index(inner.state.purged), index(inner.durable.purged));
+        let first_on_disk = inner.segments.first_located();
+        let behind = |from: Option<u64>, to: Option<u64>| match (from, to) {
+            (Some(from), Some(to)) => to.saturating_sub(from),
+            _ => 0,
+        };
+        let stats = LogStats {
+            first_index,
+            last_index: first_index.and(index(inner.state.last)),
+            committed: inner.committed,
+            purged: inner.state.purged,
+            segments: inner.segments.count(),
+            bytes: inner.segments.bytes(),
+            durable_lsn: inner.durable_lsn,
+            written_lsn: meters.written_lsn.load(Relaxed),
+            durable_index: index(inner.durable.last),
+            queue_ops: u64_len(inner.queue_ops()),
+            queue_bytes: u64_len(inner.queue_bytes()),
+            oldest_wait: inner.waiting_since().map_or(Duration::ZERO, |since| since.elapsed()),
+            cache_bytes: u64_len(inner.tail.bytes()),
+            purge_pending_entries: behind(durable.or(asked.map(|_| 0)), asked),
+            purge_lag_entries: behind(first_on_disk, asked.map(|purged| purged + 1)),
+            failed: inner.failed.as_ref().map(ToString::to_string),
+            commits: meters.commits.load(Relaxed),
+            syncs: meters.syncs.load(Relaxed),
+            bytes_written: meters.bytes_written.load(Relaxed),
+        };
+        drop(inner);
+        meters.show(&stats);
+        stats
+    }
 }
 
 /// How many records of each kind were read.

@@ -10,6 +10,9 @@
 //!   never tried again, for the system may have forgotten what it failed to write.
 //! - A segment is sealed and durable before its successor is made; the successor has its name, durably,
 //!   before its first frame is written.
+//!
+//! The clock is asked for metrics and for when FRONTIER is due (`frontier_interval`), for nothing else: what
+//! is written does not depend on it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -24,7 +27,6 @@ use crate::frontier::Frontier;
 use crate::header::Predecessor;
 use crate::index::EntryPlace;
 use crate::janitor::{Desk, Task};
-use crate::meters::Levels;
 use crate::planted::Planted;
 use crate::queue::{Change, Op};
 use crate::record;
@@ -32,6 +34,7 @@ use crate::roll::Active;
 use crate::scan::salt_of;
 use crate::shared::{Next, Shared, complete};
 use crate::state::State;
+use crate::types::EntryParts;
 
 /// What the thread owns.
 #[derive(Debug)]
@@ -50,10 +53,13 @@ pub(crate) struct Writer {
     builder: FrameBuilder,
     /// Of each entry in the frame: its offset in it, the next record's, and its checksum.
     places: Vec<EntryPlace>,
+    /// Entries on their way out of memory.
+    evicted: Vec<Arc<[EntryParts]>>,
     pub(crate) durable_lsn: u64,
     /// What was handed over for FRONTIER, and when.
     frontier_lsn: u64,
     frontier_at: Instant,
+    synced_at: Instant,
 }
 
 /// One frame's worth of ops, encoded.
@@ -82,9 +88,11 @@ impl Writer {
             salt_seed,
             builder: FrameBuilder::default(),
             places: Vec::new(),
+            evicted: Vec::new(),
             durable_lsn: recovered.info.end_lsn,
             frontier_lsn: recovered.info.end_lsn,
             frontier_at: Instant::now(),
+            synced_at: Instant::now(),
         }
     }
 
@@ -112,6 +120,7 @@ impl Writer {
             Next::Commit => self.commit(ops),
             Next::Idle => {
                 self.hand_over_frontier();
+                self.shared.stats();
                 true
             }
             Next::Close => {
@@ -144,10 +153,11 @@ impl Writer {
             }
             Ok(Ok(())) => {
                 complete(ops, &Ok(()));
-                // While those who were told make up their minds.
+                // While those who were told make up their minds: nobody waits for any of this.
                 ops.clear();
-                self.tidy();
-                if self.frontier_at.elapsed() >= self.shared.config.frontier_interval {
+                self.evicted.clear();
+                let interval = self.shared.config.frontier_interval;
+                if self.synced_at.duration_since(self.frontier_at) >= interval {
                     self.hand_over_frontier();
                 }
                 true
@@ -178,7 +188,7 @@ impl Writer {
         for op in ops {
             match &op.change {
                 Change::Append { entries, .. } => {
-                    for entry in entries {
+                    for entry in &**entries {
                         runs +=
                             usize::from(state.last.is_none_or(|l| l.leader() != entry.id.leader()));
                         state.entry(entry.id)?;
@@ -246,18 +256,19 @@ impl Writer {
             let synced = if retried { synced.or_else(|_| active.file.sync_data()) } else { synced };
             synced.map_err(LogError::io("sync", &active.path))?;
         }
-        self.shared.meters.synced(began.elapsed());
+        self.synced_at = Instant::now();
+        self.shared.meters.synced(self.synced_at - began);
         self.shared.meters.committed(batch.entries, batch.frame_len);
         self.durable_lsn = end_lsn;
         self.stream = batch.state;
         Ok(frame_at)
     }
 
-    /// Tells readers and callers what is durable now.
+    /// Tells readers what is durable now, and takes out of memory what is beyond its bound.
     fn publish(&mut self, ops: &VecDeque<Op>, frame_at: u64) -> Result<(), Arc<Failure>> {
         let shared = Arc::clone(&self.shared);
         let frame_at = u32::try_from(frame_at).expect("segments are below 4 GiB");
-        let mut places = self.places.iter();
+        let mut places = &self.places[..];
         let mut is_purged = false;
         let mut bytes = 0;
         let mut inner = shared.lock();
@@ -268,10 +279,10 @@ impl Writer {
             bytes += op.weight();
             match &op.change {
                 Change::Append { entries, era } => {
+                    let (these, rest) = places.split_at(entries.len());
+                    places = rest;
                     if let Some(current) = inner.segments.current_mut() {
-                        for (entry, place) in entries.iter().zip(&mut places) {
-                            current.index.push(entry.id, place.moved(frame_at));
-                        }
+                        current.index.extend(entries, these, frame_at);
                     }
                     if let Some(last) = entries.last().filter(|_| *era == inner.era) {
                         inner.written_next = last.id.index + 1;
@@ -289,32 +300,20 @@ impl Writer {
             }
         }
         inner.durable_lsn = self.durable_lsn;
-        let wakers = inner.give_back(bytes, shared.config.queue_bytes_max);
+        inner.durable = self.stream;
+        let written_next = inner.written_next;
+        inner.tail.evict(written_next, shared.cache_bytes_max(), &mut self.evicted);
+        let (wakers, waited) = inner.give_back(bytes, shared.config.queue_bytes_max);
         drop(inner);
         wakers.into_iter().for_each(std::task::Waker::wake);
+        if let Some(waited) = waited {
+            let in_all = self.synced_at.saturating_duration_since(waited.since);
+            shared.meters.waited(waited.for_the_writer, in_all);
+        }
         if is_purged {
             self.remove_purged();
         }
         Ok(())
-    }
-
-    /// Keeps memory within its bound and the metrics up to date: nobody waits for either.
-    fn tidy(&self) {
-        let shared = &self.shared;
-        let cache_bytes_max = usize::try_from(shared.config.cache_bytes_max).unwrap_or(usize::MAX);
-        let mut inner = shared.lock();
-        let written_next = inner.written_next;
-        let evicted = inner.tail.evict(written_next, cache_bytes_max);
-        let levels = Levels {
-            queue_bytes: inner.queue_bytes(),
-            cache_bytes: inner.tail.bytes(),
-            durable_lsn: inner.durable_lsn,
-            segments: inner.segments.count(),
-            bytes: inner.segments.bytes(),
-        };
-        drop(inner);
-        drop(evicted);
-        shared.meters.levels(levels);
     }
 
     /// Has the segments removed that the durable purge frontier covers.
@@ -335,12 +334,5 @@ impl Writer {
                 .write_frontier(Frontier { durable_lsn: self.durable_lsn, state: self.stream });
         }
         self.frontier_at = Instant::now();
-    }
-}
-
-impl EntryPlace {
-    /// The place of an entry in its segment, of one in its frame.
-    fn moved(self, frame_at: u32) -> Self {
-        Self { offset: self.offset + frame_at, end: self.end + frame_at, ..self }
     }
 }
