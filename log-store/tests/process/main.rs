@@ -30,6 +30,8 @@ mod report;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod space;
 #[cfg(test)]
 mod timeline;

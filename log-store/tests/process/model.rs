@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use raftmap_log_store::{EntryParts, Log, LogIdParts, VoteParts};
+use raftmap_log_store::{EntryParts, Log, LogError, LogIdParts, VoteParts};
 
 /// One call of the log, as it is told to the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +61,19 @@ pub(crate) struct State {
 impl State {
     /// What this log holds. Every payload must be the one that belongs to its entry.
     pub(crate) fn of(log: &Log) -> Self {
-        let entries = log.read(0..u64::MAX, usize::MAX).expect("the log is readable");
+        Self::read(log).expect("the log is readable")
+    }
+
+    /// The same for a disk that may fail.
+    pub(crate) fn read(log: &Log) -> Result<Self, LogError> {
+        let entries = log.read(0..u64::MAX, usize::MAX)?;
         let purged = log.ends().purged.map(|id| (id.term, id.index));
         let first = purged.map_or(1, |(_, index)| index + 1);
         for (index, entry) in (first..).zip(&entries) {
             assert_eq!(*entry, self::entry(entry.id.term, index), "the entry as it was asked for");
         }
         let terms = entries.iter().map(|entry| entry.id.term).collect();
-        Self { purged, terms, vote: log.vote().map(|vote| vote.term) }
+        Ok(Self { purged, terms, vote: log.vote().map(|vote| vote.term) })
     }
 
     /// The next entry's index.

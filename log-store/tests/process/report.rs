@@ -238,16 +238,6 @@ pub(crate) fn segments(dir: &Path) -> usize {
     names.filter(|entry| entry.path().extension().is_some_and(|ext| ext == "wal")).count()
 }
 
-/// A copy of a log's directory, files only.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("make a directory");
-    for entry in std::fs::read_dir(from).expect("list a directory").flatten() {
-        if entry.path().is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copy a file");
-        }
-    }
-}
-
 /// Every byte in a log's directory, but for the lock.
 pub(crate) fn image(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut image = std::collections::BTreeMap::new();

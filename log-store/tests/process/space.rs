@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::machine::{may_mount, mount_tmpfs, run, skip, succeeds};
 use crate::model::State;
 use crate::report::{Report, check, image, open};
+use crate::scene::tear;
 use crate::worker::{FAILED, Job, REFUSED, Way};
 
 /// Takes all room that is left, but for so many bytes.
@@ -120,15 +121,4 @@ fn a_torn_tail_that_cannot_be_kept_on_a_full_disk_is_not_cut() {
     let kept = std::fs::read_dir(wal.join("quarantine")).unwrap().flatten();
     let largest = kept.map(|entry| entry.metadata().unwrap().len()).max();
     assert!(largest > Some(0), "the cut bytes are kept");
-}
-
-/// One sector of a frame that was never finished, behind the end.
-fn tear(wal: &Path) {
-    use std::os::unix::fs::FileExt;
-    let names = std::fs::read_dir(wal).unwrap().flatten().map(|entry| entry.path());
-    let last = names.filter(|path| path.extension().is_some_and(|ext| ext == "wal")).max().unwrap();
-    let bytes = std::fs::read(&last).unwrap();
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    let at = u64::try_from(end).unwrap() / 512 * 512 + 1024;
-    File::options().write(true).open(&last).unwrap().write_all_at(&[0xA5; 512], at).unwrap();
 }
