@@ -140,12 +140,18 @@ impl Desk {
 /// The janitor's thread.
 #[derive(Debug)]
 pub(crate) struct Janitor {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) frontier: FrontierFile,
+    shared: Arc<Shared>,
+    desk: Arc<Desk>,
+    frontier: FrontierFile,
+    /// By an error of its own. One of the writer does not end it: what is on the desk is decided and durable.
+    has_failed: bool,
 }
 
 impl Janitor {
+    pub(crate) fn new(shared: Arc<Shared>, desk: Arc<Desk>, frontier: FrontierFile) -> Self {
+        Self { shared, desk, frontier, has_failed: false }
+    }
+
     /// Runs until the desk is closed and empty, or the disk fails.
     pub(crate) fn run(mut self) {
         while let Some(work) = self.desk.next() {
@@ -155,15 +161,14 @@ impl Janitor {
         }
     }
 
-    /// Does one piece of work without waiting for any; false when there is none, or the log has failed.
+    /// Does one piece of work without waiting for any; false when there is none, or one has failed.
     pub(crate) fn turn(&mut self) -> bool {
-        // After an error of its own the thread has ended: the segment behind one that could not be removed
-        // stays, too.
-        if self.shared.lock().failed.is_some() {
+        if self.has_failed {
             return false;
         }
-        let work = self.desk.lock().take();
-        work.is_some_and(|work| self.work(work))
+        let Some(work) = self.desk.lock().take() else { return false };
+        self.has_failed = !self.work(work);
+        !self.has_failed
     }
 
     /// Whether the log still works.

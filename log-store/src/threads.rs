@@ -83,7 +83,7 @@ pub(crate) fn staff(
     // The first commit finds its segment made, while there is room for it.
     desk.want_spare();
     let frontier = recovered.frontier.take().expect("a recovery hands FRONTIER over");
-    let janitor = Janitor { shared: Arc::clone(shared), desk: Arc::clone(&desk), frontier };
+    let janitor = Janitor::new(Arc::clone(shared), Arc::clone(&desk), frontier);
     (desk, writer, janitor)
 }
 

@@ -10,7 +10,7 @@ pub(crate) fn everywhere(bench: &Bench, oracle: &Oracle<'_>, place: &Place, film
     let thoroughness = if bench.is_long() {
         Thoroughness::Subsets { of: 8, coins: 48 }
     } else {
-        Thoroughness::Subsets { of: 4, coins: 3 }
+        Thoroughness::Subsets { of: 6, coins: 4 }
     };
     film.trouble.iter().for_each(|what| bench.report.violation(place, what.clone()));
     for (number, scene) in film.scenes.iter().enumerate() {

@@ -27,6 +27,7 @@ mod report;
 mod run;
 #[path = "../surgery/mod.rs"]
 mod surgery;
+mod torn;
 
 use std::process::ExitCode;
 use std::time::Instant;

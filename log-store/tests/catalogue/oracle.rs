@@ -9,12 +9,13 @@
 //! 6. The log goes on: it takes another entry and keeps it.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use raftmap_log_store::disk::{Moment, SimDisk, Survival};
 use raftmap_log_store::{Hands, Log, LogConfig, LogError, LogIdParts, RecoveryInfo, examine};
 
-use crate::bench::{Bench, fingerprint, owner};
+use crate::bench::{Bench, DIR, fingerprint, owner};
 use crate::model::{Entry, Expect, Expected, Model};
 use crate::place::Place;
 use crate::run::Scene;
@@ -87,14 +88,18 @@ impl<'a> Oracle<'a> {
         }
         let disk = scene.disk.moment();
         self.bench.report.image(place.group(), fingerprint(&disk));
-        if let Err(what) = self.killed(&disk, &scene.expect) {
+        if let Err(what) = self.killed(place.group(), &disk, &scene.expect) {
             self.bench.report.violation(&place, what);
         }
     }
 
-    fn killed(&self, disk: &SimDisk, expect: &Expect) -> Result<(), String> {
+    fn killed(&self, group: &'static str, disk: &SimDisk, expect: &Expect) -> Result<(), String> {
         let (log, _hands, info) =
             self.open(disk, 1).map_err(|e| format!("does not open after a kill: {e}"))?;
+        self.bench.report.count(group, |group| {
+            group.opened += 1;
+            group.cut += u64::from(info.torn.is_some());
+        });
         let state = found(&log, &info)?;
         if !expect.allows(&state) {
             let (found, expected) = (state.brief(), expect.brief());
@@ -135,6 +140,7 @@ impl<'a> Oracle<'a> {
                     return Err(format!("holds {found}, expected {expected}; {info}"));
                 }
                 is_kept(&info, image, &disk)?;
+                is_tidy(&info, &disk)?;
                 drop((log, hands));
                 self.survives_another_cut(&disk, &state)?;
                 self.goes_on(&disk, &state)?;
@@ -349,6 +355,26 @@ fn is_kept(info: &RecoveryInfo, before: &SimDisk, after: &SimDisk) -> Result<(),
     let kept = torn.quarantine.as_ref().and_then(|path| after.get(path));
     if was.is_none() || was != kept.map(|bytes| &bytes[..]) {
         return Err(format!("what was cut is not in quarantine: {info}"));
+    }
+    Ok(())
+}
+
+/// An open leaves nothing behind the end of the log, and nothing unfinished.
+fn is_tidy(info: &RecoveryInfo, disk: &SimDisk) -> Result<(), String> {
+    let contents = disk.contents();
+    let is_ours = |path: &Path| path.parent() == Some(Path::new(DIR));
+    let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|ext| ext == end);
+    for path in contents.keys().filter(|path| is_ours(path)) {
+        if ends_in(path, "tmp") || path.ends_with("FAILED") {
+            return Err(format!("{} is still there after an open", path.display()));
+        }
+    }
+    let segments = contents.iter().filter(|(path, _)| is_ours(path) && ends_in(path, "wal"));
+    let Some((path, bytes)) = segments.last() else { return Ok(()) };
+    let start_lsn = u64::from_le_bytes(bytes[48..56].try_into().expect("8 bytes"));
+    let end = usize::try_from(info.end_lsn - start_lsn).expect("it fits memory");
+    if bytes[end..].iter().any(|byte| *byte != 0) {
+        return Err(format!("{} is not zero behind its end {end}", path.display()));
     }
     Ok(())
 }

@@ -86,14 +86,3 @@ impl Only {
         self.0.iter().zip(own).all(|(wanted, own)| wanted == own)
     }
 }
-
-#[cfg(test)]
-pub(crate) fn only_admits_what_is_inside_and_what_leads_there() -> bool {
-    let only = Only::new("A/append/op-3");
-    let case = Place::of("A", "append");
-    only.admits(&case)
-        && only.admits(&case.at("op-3").after(Survival::Everything))
-        && !only.admits(&case.at("op-30"))
-        && !only.admits(&Place::of("B", "append"))
-        && Only::default().admits(&case)
-}
