@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use raftmap_log_store::Planted;
+
 use crate::machine::{has_strace, skip, strace};
 use crate::model::State;
 use crate::report::{Report, check, image, open, segments};
@@ -26,13 +28,13 @@ fn is_minor(line: &str) -> bool {
 }
 
 /// Fails each call of this kind, one per run, until a run meets none.
-fn fail_each_call(scene: &Scene, job: (Way, u64, u64), calls: &str, errno: &str, ends: &mut Ends) {
-    let (way, seed, steps) = job;
+fn fail_each_call(scene: &Scene, job: &Job, calls: &str, errno: &str, ends: &mut Ends) {
     for nth in first_call(calls)..CALLS_MAX {
         let stage = scene.stage();
         let wal = stage.wal();
         let tracer = strace(&stage.trace(), calls, &format!("error={errno}:when={nth}"));
-        let report = Report::of(Job::new(&wal, way, seed, steps).command(&tracer));
+        let job = Job { dir: wal.clone(), ..job.clone() };
+        let report = Report::of(job.command(&tracer));
         let what = format!("{calls} {errno} {nth}");
         let possible = report.possible(&scene.before);
         let traced = stage.traced();
@@ -80,7 +82,7 @@ fn after_an_error_of_any_call_nothing_is_acknowledged_and_the_next_open_finds_al
         ("fallocate", "EIO"),
         ("openat", "EMFILE"),
     ] {
-        fail_each_call(&scene, (Way::Hands, 20, 26), calls, errno, &mut ends);
+        fail_each_call(&scene, &Job::new("", Way::Hands, 20, 26), calls, errno, &mut ends);
     }
     println!("{ends:?}");
     assert!(ends.failed > 60 && ends.refused > 5, "{ends:?}");
@@ -104,7 +106,7 @@ fn after_an_error_of_any_call_of_a_recovery_the_next_one_finds_the_same() {
         ("fdatasync", "EIO"),
         ("/^unlink", "EIO"),
     ] {
-        fail_each_call(&scene, (Way::Hands, 12, 0), calls, errno, &mut ends);
+        fail_each_call(&scene, &Job::new("", Way::Hands, 12, 0), calls, errno, &mut ends);
     }
     println!("{ends:?}");
     assert!(ends.refused > 30, "{ends:?}");
@@ -116,11 +118,25 @@ fn a_log_with_its_threads_ends_at_the_first_error_of_a_sync_though_the_next_woul
         return skip("a_log_with_its_threads_…", "there is no strace that can inject");
     }
     let (scene, mut ends) = (Scene::nothing(), Ends::default());
-    fail_each_call(&scene, (Way::Threads, 20, 60), "fdatasync", "EIO", &mut ends);
-    fail_each_call(&scene, (Way::Threads, 20, 60), "pwrite64", "EDQUOT", &mut ends);
+    fail_each_call(&scene, &Job::new("", Way::Threads, 20, 60), "fdatasync", "EIO", &mut ends);
+    fail_each_call(&scene, &Job::new("", Way::Threads, 20, 60), "pwrite64", "EDQUOT", &mut ends);
     println!("{ends:?}");
     assert!(ends.failed > 10, "{ends:?}");
     assert!(ends.said.iter().any(|said| said.contains("sync")), "{ends:?}");
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again_and_a_log_that_goes_on_are_seen() {
+    if !has_strace() {
+        return skip("a_failed_sync_that_is_tried_again_…", "there is no strace that can inject");
+    }
+    for bug in [Planted::RetrySync, Planted::GoOnAfterError] {
+        let job = Job { planted: Some(bug), ..Job::new("", Way::Hands, 20, 26) };
+        let run = || {
+            fail_each_call(&Scene::nothing(), &job, "fdatasync", "EIO", &mut Ends::default());
+        };
+        assert!(std::panic::catch_unwind(run).is_err(), "{bug:?} is seen");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use raftmap_log_store::disk::RealDisk;
-use raftmap_log_store::{Hands, Log, LogConfig, LogError, Owner};
+use raftmap_log_store::{Hands, Log, LogConfig, LogError, Owner, Planted};
 
 use crate::model::{self, State, Step};
 use crate::plan::Plan;
@@ -54,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) seed: u64,
     pub(crate) steps: u64,
     pub(crate) way: Way,
+    /// A bug that its log has.
+    pub(crate) planted: Option<Planted>,
 }
 
 /// How it works.
@@ -74,7 +76,7 @@ const WAYS: [(Way, &str); 4] =
 
 impl Job {
     pub(crate) fn new(dir: impl Into<PathBuf>, way: Way, seed: u64, steps: u64) -> Self {
-        Self { dir: dir.into(), seed, steps, way }
+        Self { dir: dir.into(), seed, steps, way, planted: None }
     }
 
     /// The process that does it, behind `wrapper` (a tracer, for example).
@@ -85,17 +87,20 @@ impl Job {
         let mut words = wrapper.iter().map(String::as_str).chain(ours);
         let mut command = Command::new(words.next().expect("at least the worker itself"));
         let way = WAYS.iter().find(|(way, _)| *way == self.way).expect("every way has a name").1;
-        let job = format!("{way} {} {} {}", self.seed, self.steps, self.dir.display());
+        let planted = format!("{:?}", self.planted);
+        let job = format!("{way} {} {} {planted} {}", self.seed, self.steps, self.dir.display());
         command.args(words).env(JOB, job);
         command
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.splitn(4, ' ');
+        let mut words = text.splitn(5, ' ');
         let name = words.next()?;
         let way = WAYS.iter().find(|(_, known)| *known == name)?.0;
         let (seed, steps) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { dir: words.next()?.into(), seed, steps, way })
+        let bug = words.next()?;
+        let planted = Planted::ALL.iter().find(|known| format!("{:?}", Some(known)) == bug);
+        Some(Self { dir: words.next()?.into(), seed, steps, way, planted: planted.copied() })
     }
 }
 
@@ -143,8 +148,9 @@ enum Ended {
 }
 
 fn with_threads(job: &Job) -> Result<(), Ended> {
-    let disk = Arc::new(RealDisk);
-    let (log, _) = Log::open(config(&job.dir), disk, owner(job.seed)).map_err(Ended::Refused)?;
+    let config = LogConfig { planted: job.planted, ..config(&job.dir) };
+    let opened = Log::open(config, Arc::new(RealDisk), owner(job.seed));
+    let (log, _) = opened.map_err(Ended::Refused)?;
     let (mut asker, mut state) = Asker::new(&log)?;
     match job.way {
         Way::Flood => flood(&log, &mut asker, job.steps),
@@ -171,7 +177,11 @@ fn with_threads(job: &Job) -> Result<(), Ended> {
 
 fn by_hand(job: &Job) -> Result<(), Ended> {
     // FRONTIER is written when the hands rest, whatever the clock says.
-    let config = LogConfig { frontier_interval: Duration::from_secs(60), ..config(&job.dir) };
+    let config = LogConfig {
+        frontier_interval: Duration::from_secs(60),
+        planted: job.planted,
+        ..config(&job.dir)
+    };
     let opened = Log::open_by_hand(config, Arc::new(RealDisk), owner(job.seed));
     let (log, mut hands, _) = opened.map_err(Ended::Refused)?;
     let (mut asker, mut state) = Asker::new(&log)?;
