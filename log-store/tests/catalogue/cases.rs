@@ -45,14 +45,10 @@ impl Case {
 pub(crate) fn all(bench: &Bench) -> Vec<Case> {
     let groups = [
         crate::crashes::cases(),
-    let groups = [
-        crate::crashes::cases(),
         crate::torn::cases(),
         crate::flips::cases(),
         crate::files::cases(),
         crate::faults::cases(),
-        crate::random::cases(bench),
-    ];
         crate::random::cases(bench),
     ];
     groups.into_iter().flatten().collect()
