@@ -19,8 +19,8 @@
 //! It is not a general log: it has one writer, its entries are numbered by the protocol above it, and what
 //! an entry means is not its business. The bytes are described in [`mod@format`].
 //!
-//! To read it, begin with `record`, `frame` and `header` (the bytes), then `state` (what they mean), `writer`
-//! and `recovery`.
+//! To read it, begin with `record`, `frame` and `header` (the bytes), then `state` (what they mean), `writer`,
+//! and `examine`, `tear`, `verdict`, `recovery`.
 
 mod by_hand;
 mod codec;

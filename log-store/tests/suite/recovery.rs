@@ -262,11 +262,12 @@ fn a_read_that_ends_early_is_an_error_and_no_end() {
     let whole = disk.after_power_cut(Survival::Everything);
     open(&whole);
     let reads = whole.count(Op::Read);
-    for nth in 1..=reads {
+    for (nth, times) in (1..=reads).flat_map(|nth| [(nth, 1), (nth, u64::MAX)]) {
         let image = disk.after_power_cut(Survival::Everything);
-        image.inject(Op::Read, nth, 1, Fault::Short(0));
+        image.inject(Op::Read, nth, times, Fault::Short(0));
         if let Ok((log, _)) = open_with(&image, config()) {
-            assert_eq!(ids(&log).len(), 3, "read {nth}");
+            image.heal();
+            assert_eq!(ids(&log).len(), 3, "read {nth}, {times} times");
         }
     }
     assert!(reads > 5);
