@@ -274,15 +274,15 @@ impl Place {
             }
             Level::Low if was == Level::Short => tracing::info!(
                 %dir, free_bytes, reserve,
-                "there is some room on the disk again: deletes are taken"
+                "there is some room on the disk again: deletes and entries are taken"
             ),
             Level::Low => tracing::warn!(
                 %dir, free_bytes, reserve,
-                "the disk is nearly full: only deletes and renewals are taken until there is room"
+                "the disk is nearly full: no writes that take room are let in until there is more"
             ),
             Level::Short => tracing::error!(
                 %dir, free_bytes, reserve,
-                "the disk is nearly full: no writes and no entries are taken until there is room"
+                "the disk is nearly full: no writes and no entries are taken until there is more room"
             ),
         }
     }

@@ -41,7 +41,9 @@ pub(crate) async fn watch_disks(service: Service) {
             _ = looks.tick() => {}
             () = service.room().became_worse() => {}
         }
-        let (room, under_way) = (service.room().clone(), service.0.gate.in_flight_bytes());
+        // What was let in here, or taken as a follower, and may not be on the disk yet.
+        let under_way = service.0.gate.in_flight_bytes().max(service.log_stats().queue_bytes);
+        let room = service.room().clone();
         let looked = tokio::task::spawn_blocking(move || room.look(under_way)).await;
         if looked.is_err() {
             return;
@@ -49,7 +51,8 @@ pub(crate) async fn watch_disks(service: Service) {
     }
 }
 
-/// Watches the room of the voters while this node leads.
+/// Watches the room of the voters while this node leads. They are asked before anything is amiss: the first
+/// write that cannot be committed is to be refused, not left open.
 pub(crate) async fn watch_voters(service: Service) {
     let mut asks = interval(LOOK_INTERVAL);
     asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
