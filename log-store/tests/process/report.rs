@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use raftmap_log_store::disk::RealDisk;
+use raftmap_log_store::tools::verify;
 use raftmap_log_store::{Log, LogError, RecoveryInfo, examine};
 
 use crate::model::{State, Step};
@@ -192,18 +193,25 @@ fn waits(step: Step) -> bool {
     matches!(step, Step::Append { .. } | Step::Vote(_) | Step::Truncate(_))
 }
 
-/// Opens the log in this process. To look at it first gives the same answer, and changes nothing.
+/// Opens the log in this process. To look at it first, and to verify it with the tool, gives the same answer
+/// and changes nothing.
 pub(crate) fn open(dir: &Path) -> Result<(Log, RecoveryInfo), LogError> {
     let before = dir.exists().then(|| image(dir));
     let examined = examine(&config(dir), &RealDisk, Some(owner(0).node_id));
+    let verified = verify(&config(dir), &RealDisk, true);
     if let Some(before) = before {
         assert!(image(dir) == before, "looking changes nothing");
     }
     let opened = Log::open(config(dir), Arc::new(RealDisk), owner(0));
     match (&examined, &opened) {
-        (Ok(examined), Ok((_, info))) => assert_eq!(verdict(examined), verdict(info)),
+        (Ok(examined), Ok((_, info))) => {
+            assert_eq!(verdict(examined), verdict(info));
+            let code = if info.created { 3 } else { u8::from(info.torn.is_some()) };
+            assert_eq!(verified.outcome.exit_code(), code, "{verified}\n{info}");
+        }
         (Err(examined @ LogError::Corrupt(_)), Err(refused)) => {
             assert_eq!(examined.to_string(), refused.to_string());
+            assert_eq!(verified.outcome.exit_code(), 2, "{verified}\n{refused}");
         }
         // A lock, a full disk: nothing that a look alone would meet. A directory that is not there.
         (Ok(_), Err(LogError::Locked { .. } | LogError::Io { .. })) => {}
