@@ -30,7 +30,8 @@ mod surgery;
 mod torn;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use bench::{Bench, Form};
 use cases::Case;
@@ -84,7 +85,14 @@ fn main() -> ExitCode {
 
 fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
     let began = Instant::now();
-    cases::run(bench, cases);
+    std::thread::scope(|scope| {
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        if bench.is_long() {
+            scope.spawn(move || progress(bench, began, &end));
+        }
+        cases::run(bench, cases);
+        drop(ended);
+    });
     for violation in bench.report.shown() {
         println!("\nVIOLATION at {}\n  {}", violation.place, violation.what);
         println!(
@@ -98,4 +106,19 @@ fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
     println!("in {:.1} s on {} threads", began.elapsed().as_secs_f64(), bench.threads);
     println!("{} passed, {} failed", total.cases - total.failed, total.failed);
     if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line every ten seconds, until the run ends.
+fn progress(bench: &Bench, began: Instant, end: &Receiver<()>) {
+    while end.recv_timeout(Duration::from_secs(10)) == Err(RecvTimeoutError::Timeout) {
+        let total = bench.report.total();
+        println!(
+            "{:>5} s: {} cases, {} images, {} distinct, {} violations",
+            began.elapsed().as_secs(),
+            total.cases,
+            total.images,
+            total.distinct,
+            total.violations
+        );
+    }
 }

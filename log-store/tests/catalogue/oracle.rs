@@ -364,7 +364,8 @@ fn is_tidy(info: &RecoveryInfo, disk: &SimDisk) -> Result<(), String> {
     let contents = disk.contents();
     let is_ours = |path: &Path| path.parent() == Some(Path::new(DIR));
     let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|ext| ext == end);
-    for path in contents.keys().filter(|path| is_ours(path)) {
+    // What lies beside a log that was just created is no concern of it.
+    for path in contents.keys().filter(|path| is_ours(path) && !info.created) {
         if ends_in(path, "tmp") || path.ends_with("FAILED") {
             return Err(format!("{} is still there after an open", path.display()));
         }
