@@ -166,6 +166,19 @@ fn status_asks_every_member() {
 }
 
 #[test]
+fn status_says_whose_disk_is_nearly_full() {
+    let disk = json!({ "free_bytes": 1000, "reserve_bytes": 2000, "low": true });
+    let node = Fake::start(move |asked, _| {
+        let mut status = status(asked.headers["host"].to_str().unwrap());
+        status["disk"] = disk.clone();
+        json(200, &status)
+    });
+    let output = raftmap(&node.endpoint(), &["status"]);
+    let last = stdout(&output).lines().last().unwrap();
+    assert!(last.contains("node 1 is nearly full: 1000 bytes are free, 2000"), "{last}");
+}
+
+#[test]
 fn a_transaction_is_passed_on_and_its_branch_is_a_result() {
     let node = Fake::start(|_, _| {
         json(200, &json!({ "succeeded": false, "revision": 9, "results": [{ "get": null }] }))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use raftmap_client::{
     Error,
-    api::{NodeRole, Status},
+    api::{NodeRole, Status, cluster::DiskStatus},
 };
 use serde::Serialize;
 
@@ -70,7 +70,17 @@ fn text(heard: &[Heard]) -> String {
     let rows: Vec<Vec<String>> = heard.iter().map(Heard::row).collect();
     let heading =
         ["ID", "ADDRESS", "ROLE", "TERM", "LAST", "COMMITTED", "APPLIED", "REVISION", "KEYS"];
-    table(&heading, &rows)
+    let mut text = table(&heading, &rows);
+    for status in heard.iter().filter_map(|heard| heard.status.as_ref().ok()) {
+        if let Some(disk) = status.disk.filter(|disk| disk.low) {
+            let DiskStatus { free_bytes, reserve_bytes, .. } = disk;
+            text.push_str(&format!(
+                "\nThe disk of node {} is nearly full: {free_bytes} bytes are free, {reserve_bytes} are its reserve.",
+                status.node_id
+            ));
+        }
+    }
+    text
 }
 
 fn role(role: NodeRole) -> &'static str {
