@@ -41,8 +41,15 @@ impl Case {
     }
 }
 
-/// All cases, in the order of the groups.
+/// All cases, in the order of the groups, and the walk over the planted bugs.
 pub(crate) fn all(bench: &Bench) -> Vec<Case> {
+    let mut cases = of_good_logs(bench);
+    cases.extend(crate::planted::cases());
+    cases
+}
+
+/// All cases, in the order of the groups.
+pub(crate) fn of_good_logs(bench: &Bench) -> Vec<Case> {
     let groups = [
         crate::crashes::cases(),
         crate::torn::cases(),

@@ -92,6 +92,10 @@ fn flip_every_bit(bench: &Bench, place: &Place, left: &Left, file: &str) {
     for byte in 0..bytes.len() {
         let around = byte.saturating_sub(8)..(byte + 8).min(bytes.len());
         let is_dull = bytes[around].iter().all(|&byte| byte == 0);
+        // To find a planted bug a few of them are enough.
+        if bench.planted.is_some() && byte % 24 != 0 {
+            continue;
+        }
         let bits = match (bench.is_long() || !is_dull, byte % 16) {
             (true, _) => 0..8,
             // In the short form one bit stands for many where there is nothing but zeros.

@@ -22,6 +22,7 @@ mod left;
 mod model;
 mod oracle;
 mod place;
+mod planted;
 mod random;
 mod report;
 mod run;
