@@ -64,7 +64,10 @@ pub(crate) fn recover(
     let files = Files::list(disk, dir)?;
     settle(config, disk, &files)?;
     let mut recovered = match look(config, disk, &files, Some(owner.node_id))? {
-        Examined::Nothing => create(disk, dir, owner, lock)?,
+        Examined::Nothing => {
+            files.remove_temporary(disk)?;
+            create(disk, dir, owner, lock)?
+        }
         Examined::Log(found) => accept(config, disk, &files, *found, lock)?,
     };
     recovered.info.took = started.elapsed();

@@ -54,6 +54,7 @@ pub(crate) fn of_good_logs(bench: &Bench) -> Vec<Case> {
         crate::crashes::cases(),
         crate::torn::cases(),
         crate::flips::cases(),
+        crate::forged::cases(),
         crate::files::cases(),
         crate::faults::cases(),
         crate::random::cases(bench),

@@ -167,7 +167,7 @@ fn every_operation(bench: &Bench, place: &Place, steps: &[Step], op: Op) {
         for (n, (name, fault, times)) in faults_of(op).enumerate() {
             turn += 1;
             // The short form takes each kind of fault at every few operations.
-            let is_due = bench.is_long() || n < 2 || turn % 2 == 0;
+            let is_due = bench.is_long() || n < 2 || turn.is_multiple_of(2);
             let place = place.at(format!("{nth}-{name}"));
             if is_due && bench.admits(&place) {
                 run_with(

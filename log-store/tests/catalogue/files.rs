@@ -22,7 +22,7 @@ use crate::surgery::{forge_block, forge_header, u64_at};
 /// The group.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let kinds: [(&str, fn(&Ward<'_>)); 12] = [
+    let kinds: [(&str, Examination); 12] = [
         ("missing", missing),
         ("copied", copied),
         ("exchanged", exchanged),
@@ -48,6 +48,9 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(Case::new("D", "a-second-process", a_second_process));
     cases
 }
+
+/// What is done to a log.
+type Examination = fn(&Ward<'_>);
 
 /// What a case works with.
 struct Ward<'a> {

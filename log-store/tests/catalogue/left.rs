@@ -10,7 +10,7 @@ use crate::bench::{Bench, path};
 use crate::model::{Expect, Expected, Model};
 use crate::run::Run;
 use crate::run::Step::{self, *};
-use crate::surgery::{changed, frames};
+use crate::surgery::{changed, frames, u32_at};
 
 /// What was left.
 #[derive(Debug)]
@@ -195,4 +195,17 @@ fn is_solid(bytes: &[u8], frame: &Range<usize>) -> bool {
     let mut ends =
         (frame.start / 512 + 1..).map(|sector| sector * 512).take_while(|end| *end < frame.end);
     bytes[frame.end - 1] != 0 && ends.all(|end| bytes[end - 1] != 0)
+}
+
+/// Where the records of a frame are, padding included.
+pub(crate) fn records(bytes: &[u8], frame: &Range<usize>) -> Vec<Range<usize>> {
+    let mut records = Vec::new();
+    let mut at = frame.start + 40;
+    while at < frame.end {
+        let len =
+            usize::try_from(u32_at(bytes, at + 4)).expect("it fits memory").next_multiple_of(8);
+        records.push(at..at + len);
+        at += len;
+    }
+    records
 }

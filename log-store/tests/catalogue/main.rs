@@ -17,6 +17,7 @@ mod cut;
 mod faults;
 mod files;
 mod flips;
+mod forged;
 mod ledger;
 mod left;
 mod model;
@@ -33,6 +34,8 @@ mod torn;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use raftmap_log_store::Planted;
 
 use bench::{Bench, Form};
 use cases::Case;
@@ -56,6 +59,11 @@ fn args() -> Result<Args, String> {
             "--seed" => {
                 let seed = value()?;
                 args.bench.seed = seed.parse().map_err(|e| format!("seed {seed}: {e}"))?;
+            }
+            "--planted" => {
+                let name = value()?;
+                let bug = Planted::ALL.iter().find(|bug| format!("{bug:?}") == name);
+                args.bench.planted = Some(*bug.ok_or(format!("no bug is called {name}"))?);
             }
             "--list" => args.lists = true,
             // What `cargo test` hands to every test of a workspace.
