@@ -19,6 +19,10 @@ const HEADER_LEN: usize = 4096;
 /// The newest version of the log's files that this program reads and the one that it writes.
 pub(crate) const VERSION: u32 = 1;
 
+/// A log begins at a multiple of this: a new one at 0, a repaired one above all positions of the old one. More
+/// than any log grows between two writings of FRONTIER.
+pub(crate) const STRIDE: u64 = 1 << 40;
+
 const MAGIC: &[u8; 8] = b"RAFTMWAL";
 
 /// A segment's header. Never changed once the file has its name.
@@ -118,7 +122,7 @@ impl Header {
     /// next number and the next index.
     fn is_sound(&self) -> bool {
         let follows = match self.predecessor {
-            None => self.seq == 1 && self.start_lsn == 0,
+            None => self.seq == 1 && self.start_lsn.is_multiple_of(STRIDE),
             Some(before) => {
                 before.seq.checked_add(1) == Some(self.seq) && before.end_lsn == self.start_lsn
             }

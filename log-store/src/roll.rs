@@ -187,7 +187,7 @@ impl Active {
 
 /// A number for each segment of each process that no other has.
 #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-fn salt(seed: u128, seq: u64) -> u64 {
+pub(crate) fn salt(seed: u128, seq: u64) -> u64 {
     let mut z = (seed as u64) ^ ((seed >> 64) as u64).rotate_left(32);
     z = z.wrapping_add(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

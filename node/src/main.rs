@@ -31,8 +31,9 @@ fn main() -> ExitCode {
         say(&config.to_toml());
         return ExitCode::SUCCESS;
     }
-    if let Some(matches) = matches.subcommand_matches("log") {
-        return log_tools::run(matches, &config);
+    if let Some(log) = matches.subcommand_matches("log") {
+        let given_id = matches.get_one::<String>("id").map(|_| config.id);
+        return log_tools::run(log, &config, given_id);
     }
     end_on_panic();
     raise_file_limit();

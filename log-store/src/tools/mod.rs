@@ -13,15 +13,22 @@
 //! - `repair` never writes into the log that it was given.
 
 mod dump;
+mod evidence;
 mod inspect;
 mod listing;
+mod prefix;
+mod repair;
 mod report;
+mod salvage;
+mod transcribe;
 mod verify;
 mod walk;
 
 pub use dump::{Dumped, DumpedRecord, Wanted, What, dump};
+pub use evidence::Lost;
 pub use inspect::{
     DamageView, FileView, FrontierView, HeaderView, Inspection, LinkView, SegmentView, StateView,
     Stated, inspect,
 };
+pub use repair::{Repair, RepairError, RepairMode, RepairPlan, RepairRequest, plan_repair, repair};
 pub use verify::{Deep, Outcome, Verification, verify};

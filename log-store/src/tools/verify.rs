@@ -108,7 +108,7 @@ pub fn verify(config: &LogConfig, disk: &dyn Disk, deep: bool) -> Verification {
     let locked = listing.locked.clone();
     let mut verification = Verification { dir, outcome, info, deep: None, notes, locked };
     if deep && matches!(verification.outcome, Outcome::Clean | Outcome::Torn(_)) {
-        match look_deep(disk, &listing) {
+        match look_deep(disk, &listing, &mut verification.notes) {
             Ok(deep) => verification.deep = Some(deep),
             Err(error) => verification.outcome = error,
         }
@@ -162,7 +162,7 @@ fn notes(disk: &dyn Disk, dir: &Path, listing: &Listing) -> Vec<String> {
 }
 
 /// Reads all segments once more, frame by frame, and every entry that a footer lists.
-fn look_deep(disk: &dyn Disk, listing: &Listing) -> Result<Deep, Outcome> {
+fn look_deep(disk: &dyn Disk, listing: &Listing, notes: &mut Vec<String>) -> Result<Deep, Outcome> {
     let mut deep = Deep::default();
     let last = listing.segments.last().map(|segment| &segment.path);
     for name in &listing.segments {
@@ -179,6 +179,9 @@ fn look_deep(disk: &dyn Disk, listing: &Listing) -> Result<Deep, Outcome> {
         if let Some((offset, why)) = look.damage {
             return Err(corrupt(path, offset, why));
         }
+        if look.has_more {
+            notes.push(format!("{} is not empty behind its seal", path.display()));
+        }
         if let Some(index) = &look.footer {
             hold_against(&mut window, index)
                 .map_err(unreadable)?
@@ -194,6 +197,9 @@ fn look_deep(disk: &dyn Disk, listing: &Listing) -> Result<Deep, Outcome> {
 #[derive(Default)]
 struct SegmentLook {
     is_last: bool,
+    is_sealed: bool,
+    /// Something lies behind the seal.
+    has_more: bool,
     frames: u64,
     footer: Option<SegmentIndex>,
     damage: Option<(u64, &'static str)>,
@@ -201,28 +207,36 @@ struct SegmentLook {
 
 impl SegmentLook {
     fn take(&mut self, stretch: &Stretch<'_>) -> ControlFlow<()> {
-        match stretch {
-            Stretch::Frame(FrameView { offset, verdict: Err(why), .. }) if !self.is_last => {
-                self.damage = Some((*offset, why));
-            }
-            Stretch::Frame(frame) if frame.verdict.is_ok() => {
-                self.frames += 1;
-                for found in walk::records(frame) {
-                    if let Ok(decoded) = found.record
-                        && let Record::Seal(footer) = decoded.record
-                    {
-                        self.footer = SegmentIndex::decode_footer(footer, 0);
-                    }
-                }
-            }
-            // Behind a seal only zeros may follow. What follows the end of the last segment was judged by
-            // `examine`.
-            Stretch::Gap(gap) if gap.content_end > gap.from && !self.is_last => {
-                self.damage = Some((gap.from, "there are bytes behind the seal"));
-            }
-            Stretch::Frame(_) | Stretch::Gap(_) => {}
+        if self.is_sealed {
+            // An open does not look here, nor does anything else.
+            self.has_more |= match stretch {
+                Stretch::Gap(gap) => gap.content_end > gap.from,
+                Stretch::Frame(_) => true,
+            };
+            return ControlFlow::Continue(());
         }
+        match stretch {
+            Stretch::Frame(frame) => match frame.verdict {
+                Ok(_) => self.frame(frame),
+                Err(why) => self.damage = Some((frame.offset, why)),
+            },
+            Stretch::Gap(gap) if gap.content_end > gap.from => {
+                self.damage = Some((gap.from, gap.why));
+            }
+            Stretch::Gap(_) => {}
+        }
+        // What is behind the end of the last segment was judged by `examine`.
+        self.damage = self.damage.take().filter(|_| !self.is_last);
         if self.damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn frame(&mut self, frame: &FrameView<'_>) {
+        self.frames += 1;
+        for found in walk::records(frame) {
+            let is_seal = |record| matches!(record, Record::Seal(_));
+            self.is_sealed |= found.record.is_ok_and(|decoded| is_seal(decoded.record));
+            self.footer = self.footer.take().or_else(|| found.footer());
+        }
     }
 }
 
@@ -264,7 +278,9 @@ impl fmt::Display for Verification {
                 "{dir}: torn tail only\n  {torn}\n  It was never acknowledged. Nothing to do: the next start \
                  cuts it and keeps a copy."
             )?,
-            Outcome::Corrupt(damage) => writeln!(f, "{dir}: CORRUPT\n  {damage}\n{WHAT_TO_DO}")?,
+            Outcome::Corrupt(damage) => {
+                writeln!(f, "{dir}: CORRUPT ({})\n  {damage}", damage.cause)?;
+            }
             Outcome::Nothing => writeln!(f, "{dir}: there is no log here")?,
             Outcome::Unreadable(error) => writeln!(f, "{dir}: cannot be read: {error}")?,
         }
@@ -288,8 +304,3 @@ impl fmt::Display for Verification {
         Ok(())
     }
 }
-
-const WHAT_TO_DO: &str = "  \
-The node must not serve with this log: it may have acknowledged what is no longer there, and forgotten votes.
-  In a cluster with a majority of others: remove this member, empty its directories, join it under a new id.
-  Nothing else is left: `raftmap-node log repair` says what can be saved (docs/operations.md).";

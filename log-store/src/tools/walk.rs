@@ -14,7 +14,8 @@ use crate::codec::Cursor;
 use crate::disk::u64_len;
 use crate::frame::{FRAME_HEAD, FrameHead, Place, verify_body};
 use crate::header::{BadHeader, HEADER_BYTES, Header};
-use crate::record::{self, Decoded};
+use crate::index::SegmentIndex;
+use crate::record::{self, Decoded, Record};
 use crate::scan::{Window, salt_of};
 
 /// Where the frames of a segment belong: what makes bytes a frame of this file.
@@ -67,6 +68,14 @@ pub(crate) struct RecordView<'a> {
     pub(crate) record: Result<Decoded<'a>, &'static str>,
     /// What a record that does not verify says of itself, to be taken with care.
     pub(crate) claims: Option<Claim>,
+}
+
+impl RecordView<'_> {
+    /// The entries that a seal lists, when there are any.
+    pub(crate) fn footer(&self) -> Option<SegmentIndex> {
+        let Record::Seal(footer) = self.record.ok()?.record else { return None };
+        SegmentIndex::decode_footer(footer, 0).filter(|index| index.count() > 0)
+    }
 }
 
 /// The type and, for an entry, the index that a record names.

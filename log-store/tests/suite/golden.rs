@@ -190,3 +190,42 @@ fn row(text: &mut String, at: usize, name: &str, bytes: &[u8]) {
     let chunks = bytes.chunks(8).map(|c| c.iter().map(|b| format!("{b:02x}")).collect::<String>());
     writeln!(text, " {}", chunks.collect::<Vec<_>>().join(" ")).unwrap();
 }
+
+/// The examples of the document are rows of the golden file, and there is one of every kind.
+#[test]
+fn the_examples_of_the_document_are_the_golden_bytes() {
+    let document = include_str!("../../../docs/log-format.md");
+    let (_, examples) = document.split_once("## 7. Examples").expect("the document has examples");
+    let mut shown = Vec::new();
+    let mut file = "";
+    for line in examples.lines() {
+        if let Some(name) = line.strip_prefix("# ") {
+            file = name;
+        } else if line.get(..5).is_some_and(|at| at.trim().parse::<u64>().is_ok()) {
+            let row = line.split_once("   ; ").map_or(line, |(row, _)| row);
+            assert!(golden_rows(file).any(|golden| golden == row), "{file}: {line}");
+            shown.push((file, row));
+        }
+    }
+    let has =
+        |what: &str, file: &str| shown.iter().any(|(f, row)| *f == file && row.contains(what));
+    for record_type in 1..=6 {
+        assert!(
+            has(&format!("    type         {record_type:02x}"), SEGMENT),
+            "no example of a record of type {record_type}"
+        );
+    }
+    assert!(has("uuid", "IDENTITY") && has("durable lsn", "FRONTIER") && has("salt", SEGMENT));
+    let frames = golden_rows(SEGMENT).filter(|row| row.contains("FRAME") || row.contains("RECORD"));
+    assert!(frames.into_iter().all(|row| shown.contains(&(SEGMENT, row))), "a frame is not shown");
+}
+
+const SEGMENT: &str = "0000000000000001-00000000000000000000.wal";
+
+/// The rows of one file in the golden file.
+fn golden_rows(file: &str) -> impl Iterator<Item = &'static str> {
+    let of_file = |line: &&str| !line.starts_with("# ");
+    let head = format!("# {file}, ");
+    let rows = GOLDEN.lines().skip_while(move |line| !line.starts_with(&head)).skip(1);
+    rows.take_while(of_file)
+}

@@ -11,6 +11,8 @@ mod damage;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod garbage;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod log;
@@ -20,6 +22,8 @@ mod model;
 mod named_bugs;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod repair;
 #[cfg(test)]
 mod room;
 #[cfg(test)]

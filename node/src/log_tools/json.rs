@@ -185,11 +185,13 @@ fn torn(torn: &Torn) -> Value {
 
 pub(super) fn damage(damage: &Damage) -> Value {
     json!({
+        "cause": damage.cause.name(),
         "file": path(&damage.file),
         "offset": damage.offset,
         "first_index": damage.first_index,
         "last_index": damage.last_index,
         "reason": damage.reason,
+        "advice": damage.cause.advice(),
     })
 }
 

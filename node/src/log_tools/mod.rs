@@ -4,13 +4,16 @@
 //!   inspect   every file and what it says of itself
 //!   dump      every record, in order
 //!   verify    the answer that a start would give (0, 1, 2, 3)
+//!   repair    what can be saved, as a new log
 //! ```
 //! They take the directories from the same options as the server. Results go to stdout, as text or with `--json`
-//! as one JSON object (a line for each record of a dump); what went wrong goes to stderr. Exit codes: 0 done, for
-//! `verify` also 1 torn tail, 2 corrupt, 3 unreadable; wrong use is 2 for the others, as everywhere.
+//! as one JSON object (a line for each record of a dump); what went wrong goes to stderr. Exit codes: 0 done, 3 it
+//! could not be done; `verify` also 1 torn tail, 2 corrupt; `repair` also 1 shown only. Wrong use is 2, as
+//! everywhere.
 
 mod json;
 mod lines;
+mod repair;
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -53,15 +56,17 @@ pub fn command() -> Command {
                 .arg(flag("deep", "reads every byte again, past the cache, and every entry by its footer"))
                 .arg(json()),
         )
+        .subcommand(repair::command().arg(json()))
 }
 
-/// Runs the command that `matches` names.
-pub fn run(matches: &ArgMatches, config: &Config) -> ExitCode {
+/// Runs the command that `matches` names. `given_id` is the node's id where it was given, not its default.
+pub fn run(matches: &ArgMatches, config: &Config, given_id: Option<u64>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let done = match matches.subcommand() {
         Some(("inspect", matches)) => inspect(matches, config, &mut out),
         Some(("dump", matches)) => dump(matches, config, &mut out),
         Some(("verify", matches)) => verify(matches, config, &mut out),
+        Some(("repair", matches)) => repair::run(matches, config, given_id, &mut out),
         _ => Ok(2),
     };
     // Whoever reads the output may have seen enough of it.

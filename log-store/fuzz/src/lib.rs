@@ -1,0 +1,3 @@
+//! What the fuzz targets share with the test suite.
+
+pub mod image;
