@@ -100,6 +100,14 @@ pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
+/// The segments and their bytes, oldest first.
+pub(crate) fn segments(disk: &SimDisk) -> Vec<(PathBuf, Arc<Vec<u8>>)> {
+    let is_segment = |path: &Path| {
+        path.parent() == Some(Path::new(DIR)) && path.extension().is_some_and(|ext| ext == "wal")
+    };
+    disk.contents().into_iter().filter(|(path, _)| is_segment(path)).collect()
+}
+
 /// Names and bytes as one number; two images of the same number are the same. The lock does not count.
 pub(crate) fn fingerprint(disk: &SimDisk) -> u128 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();

@@ -9,8 +9,9 @@ use raftmap_log_store::disk::{Fault, Op, SimDisk, Survival};
 
 use crate::bench::Bench;
 use crate::cases::Case;
+use crate::cut::{Thoroughness, survivals};
 use crate::model::{Expect, Model};
-use crate::oracle::{Oracle, Thoroughness, survivals};
+use crate::oracle::Oracle;
 use crate::place::Place;
 use crate::run::Run;
 use crate::run::Step::{self, *};

@@ -12,8 +12,10 @@
 
 mod bench;
 mod cases;
+mod checks;
 mod crashes;
 mod cut;
+mod ends;
 mod faults;
 mod files;
 mod flips;
@@ -27,6 +29,7 @@ mod planted;
 mod random;
 mod report;
 mod run;
+mod scenarios;
 #[path = "../surgery/mod.rs"]
 mod surgery;
 mod torn;

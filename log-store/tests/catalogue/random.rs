@@ -12,8 +12,9 @@ use raftmap_log_store::disk::{Fault, Op, Survival};
 
 use crate::bench::{Bench, Form};
 use crate::cases::Case;
+use crate::cut::{Thoroughness, survivals};
 use crate::model::Model;
-use crate::oracle::{Oracle, Thoroughness, survivals};
+use crate::oracle::Oracle;
 use crate::place::Place;
 use crate::run::{Film, Run, Step};
 

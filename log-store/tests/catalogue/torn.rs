@@ -2,18 +2,18 @@
 //! none can leave refuses, unless it is exactly what such a cut leaves of the last commit before FRONTIER
 //! has told of it.
 
-use std::ops::Range;
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use raftmap_log_store::disk::{Fault, Op, SimDisk, Survival};
+use raftmap_log_store::disk::{Fault, Op, Survival};
 
-use crate::bench::{Bench, path};
+use crate::bench::{Bench, path, segments};
 use crate::cases::Case;
-use crate::model::{Expect, Expected, Model};
+use crate::ends::{Ends, STEPS};
+use crate::model::{Expect, Expected};
 use crate::oracle::{Oracle, Outcome};
 use crate::place::Place;
 use crate::run::Run;
-use crate::run::Step::{self, *};
+use crate::run::Step::*;
 
 /// The group.
 pub(crate) fn cases() -> Vec<Case> {
@@ -37,130 +37,13 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A log of two segments, the last commit of which is one entry.
-const STEPS: &[Step] = &[
-    Vote(1),
-    Append(1, 1, 3, 3500),
-    Settle,
-    Append(1, 4, 5, 300),
-    Commit,
-    Truncate(Some(4)),
-    Append(2, 5, 5, 700),
-    Vote(3),
-    Commit,
-    Settle,
-    Append(3, 6, 6, 90),
-    Commit,
-    Append(3, 7, 7, 900),
-    Commit,
-];
-
-/// What its process has left.
-struct Left {
-    disk: SimDisk,
-    /// After each commit that FRONTIER has not told of: the state, and where its frames end in the last
-    /// segment. The first of them is told.
-    states: Vec<(Model, usize)>,
-    segments: Vec<PathBuf>,
-}
-
-impl Left {
-    /// FRONTIER tells of all, or of all but the last two commits.
-    fn new(bench: &Bench, is_told: bool) -> Self {
-        let mut run = Run::new(bench.config());
-        let mut states = Vec::new();
-        for step in STEPS {
-            run.step(*step);
-            if matches!(step, Commit | Settle) {
-                states.push((run.model().clone(), run.log().map_or(0, |l| l.stats().durable_lsn)));
-            }
-            if matches!(step, Settle) {
-                states.drain(..states.len() - 1);
-            }
-        }
-        if is_told {
-            run.step(Settle);
-            states.drain(..states.len() - 1);
-        }
-        let disk = run.disk().after_power_cut(Survival::Everything);
-        drop(run);
-        let is_segment = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "wal");
-        let segments: Vec<_> = disk.contents().into_keys().filter(is_segment).collect();
-        let last = disk.contents()[segments.last().expect("there are segments")].to_vec();
-        let start_lsn = u64::from_le_bytes(last[48..56].try_into().expect("8 bytes"));
-        let offset = |lsn: u64| usize::try_from(lsn - start_lsn).expect("a small file");
-        let states = states.into_iter().map(|(state, lsn)| (state, offset(lsn))).collect();
-        Self { disk, states, segments }
-    }
-
-    fn last(&self) -> &PathBuf {
-        self.segments.last().expect("there are segments")
-    }
-
-    fn end(&self) -> usize {
-        self.states.last().expect("at least one").1
-    }
-
-    fn bytes(&self, path: &PathBuf) -> Vec<u8> {
-        self.disk.contents()[path].to_vec()
-    }
-
-    fn with(&self, path: &PathBuf, change: impl FnOnce(&mut Vec<u8>)) -> SimDisk {
-        let disk = self.disk.after_power_cut(Survival::Everything);
-        let mut bytes = self.bytes(path);
-        change(&mut bytes);
-        disk.put(path, bytes);
-        disk
-    }
-
-    fn whole(&self) -> Expect {
-        Expect::exactly(self.states.last().expect("at least one").0.clone())
-    }
-
-    fn refused(&self) -> Expect {
-        self.whole().but(Expected::Refuses)
-    }
-
-    /// Whole, or only the last commit is gone, or refused.
-    fn last_commit_at_most(&self) -> Expect {
-        let states: Vec<_> = self.states.iter().rev().take(2).rev().map(|s| s.0.clone()).collect();
-        let last = states.len() - 1;
-        Expect::between(std::sync::Arc::new(states), 0, last).but(Expected::Either)
-    }
-
-    /// Any part of what FRONTIER has not told of, or refused.
-    fn untold_at_most(&self) -> Expect {
-        let states: Vec<_> = self.states.iter().map(|s| s.0.clone()).collect();
-        let last = states.len() - 1;
-        Expect::between(std::sync::Arc::new(states), 0, last).but(Expected::Either)
-    }
-
-    /// What must become of zeros over this part of a segment.
-    fn after_zeros(&self, before: &[u8], zeroed: Range<usize>, is_last: bool) -> Expect {
-        const HEAD: usize = 40;
-        let Some(at) = before[zeroed.clone()].iter().position(|byte| *byte != 0) else {
-            return self.whole();
-        };
-        let at = zeroed.start + at;
-        // Where the last commit begins that FRONTIER has not told of.
-        let last = self.states.iter().rev().nth(1).map(|(_, end)| *end);
-        match last.filter(|_| is_last) {
-            Some(last) if at >= last => self.last_commit_at_most(),
-            // The head of the last frame says that all before it was durable.
-            Some(last) if zeroed.end <= last || zeroed.start >= last + HEAD => self.refused(),
-            Some(_) if at >= self.states[0].1 => self.untold_at_most(),
-            _ => self.refused(),
-        }
-    }
-}
-
 const TOLD: [(&str, bool); 2] = [("told", true), ("untold", false)];
 
 /// A segment has its whole length before it has its name: a shorter one has lost something.
 fn cut_at_every_byte(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         let len = left.bytes(left.last()).len();
         let step = if bench.is_long() { 1 } else { 7 };
         for cut in (0..left.end() + 16).step_by(step).chain([len - 512, len - 1]) {
@@ -176,7 +59,7 @@ fn cut_at_every_byte(bench: &Bench, place: &Place) {
 fn every_suffix_zeroed(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         let before = left.bytes(left.last());
         let step = if bench.is_long() { 1 } else { 4 };
         for from in (0..left.end() + 8).step_by(step) {
@@ -202,7 +85,7 @@ fn every_suffix_zeroed(bench: &Bench, place: &Place) {
 fn every_sector_zeroed(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         for size in [512, 4096] {
             for segment in &left.segments {
                 let before = left.bytes(segment);
@@ -229,7 +112,7 @@ const DIR_LEN: usize = crate::bench::DIR.len() + 1;
 fn garbage_behind_the_end(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         let own = left.bytes(left.last())[4096..left.end()].to_vec();
         let older = left.bytes(&left.segments[0])[4096..7000].to_vec();
         let zeros_inside = [vec![1; 10], vec![0; 700], vec![2; 10]].concat();
@@ -262,7 +145,7 @@ fn garbage_behind_the_end(bench: &Bench, place: &Place) {
 /// The last write got as far as any of its bytes.
 fn write_ends_at_every_byte(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
-    let left = Left::new(bench, false);
+    let left = Ends::new(bench, false);
     let (before, begin) = left.states[left.states.len() - 2].clone();
     for written in begin..=left.end() {
         let place = place.at(written - begin);
@@ -272,7 +155,7 @@ fn write_ends_at_every_byte(bench: &Bench, place: &Place) {
         let image = left.with(left.last(), |bytes| bytes[written..].fill(0));
         // What is missing may have been zeros.
         let states = vec![before.clone(), left.states[left.states.len() - 1].0.clone()];
-        let expect = Expect::between(std::sync::Arc::new(states), 0, 1);
+        let expect = Expect::between(Arc::new(states), 0, 1);
         oracle.judge(&place, &image, &expect);
     }
 }
@@ -306,7 +189,7 @@ fn sector_subsets(bench: &Bench, place: &Place, sectors: usize, shift: usize) {
 /// A sealed segment is known by its successor.
 fn sealed_segment_cut(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
-    let left = Left::new(bench, true);
+    let left = Ends::new(bench, true);
     let first = &left.segments[0];
     let len = left.bytes(first).len();
     for cut in [1, 8, 512, len - 4096, len - 1, len] {
@@ -321,7 +204,7 @@ fn sealed_segment_cut(bench: &Bench, place: &Place) {
 fn newest_name_lost(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         let image = left.disk.after_power_cut(Survival::Everything);
         image.take(left.last());
         oracle.judge(&place.at(name), &image, &left.refused());
@@ -331,10 +214,9 @@ fn newest_name_lost(bench: &Bench, place: &Place) {
     let mut run = Run::new(bench.config()).steps(&steps[..2]);
     let before = run.model().clone();
     run = run.steps(&steps[2..]);
-    let states = std::sync::Arc::new(vec![before, run.model().clone()]);
+    let states = Arc::new(vec![before, run.model().clone()]);
     let image = run.disk().after_power_cut(Survival::Everything);
-    let newest = image.contents().into_keys().filter(|p| p.extension().is_some_and(|e| e == "wal"));
-    image.take(&newest.last().expect("a segment"));
+    image.take(&segments(&image).pop().expect("a segment").0);
     let expect = Expect::between(states, 0, 1).but(Expected::Either);
     oracle.judge(&place.at("first-frame"), &image, &expect);
 }
@@ -346,7 +228,7 @@ fn unlinked_comes_back(bench: &Bench, place: &Place) {
         run.step(Append(1, 3 * n + 1, 3 * n + 3, 3500));
         run.step(Settle);
     }
-    let before = run.disk().contents();
+    let before = segments(run.disk());
     run.step(Purge(1, 9));
     run.step(Vote(1));
     run.step(Commit);
@@ -354,12 +236,7 @@ fn unlinked_comes_back(bench: &Bench, place: &Place) {
     let state = run.model().clone();
     let disk = run.disk().after_power_cut(Survival::Everything);
     let after = disk.contents();
-    let gone: Vec<_> = before
-        .into_iter()
-        .filter(|(path, _)| {
-            path.extension().is_some_and(|e| e == "wal") && !after.contains_key(path)
-        })
-        .collect();
+    let gone: Vec<_> = before.into_iter().filter(|(path, _)| !after.contains_key(path)).collect();
     if gone.len() < 2 {
         bench.report.violation(place, format!("{} segments were unlinked", gone.len()));
     }
@@ -378,7 +255,7 @@ fn unlinked_comes_back(bench: &Bench, place: &Place) {
 fn name_without_content(bench: &Bench, place: &Place) {
     let oracle = Oracle::new(bench, bench.config());
     for (name, is_told) in TOLD {
-        let left = Left::new(bench, is_told);
+        let left = Ends::new(bench, is_told);
         for segment in &left.segments {
             let number = &segment.to_string_lossy()[DIR_LEN..][12..16];
             let place = place.at(name).at(number);
@@ -414,7 +291,7 @@ fn killed_then_cut(bench: &Bench, place: &Place) {
         }
     }
     // The same without an error: with a mark of failure an open would look closer.
-    let image = Left::new(bench, false);
+    let image = Ends::new(bench, false);
     let outcome = oracle.judge(&place.at("as-left"), &image.disk, &image.whole());
     if let Outcome::Opened(info) = outcome
         && (info.after_failure || image.disk.contents().contains_key(&path("FAILED")))

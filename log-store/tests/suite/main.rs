@@ -5,8 +5,6 @@ mod adapter;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
-mod crash;
-#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod errors;

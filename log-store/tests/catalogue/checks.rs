@@ -1,0 +1,99 @@
+//! What must be true of a log that has just been opened, beside its content.
+
+use std::path::Path;
+
+use raftmap_log_store::disk::SimDisk;
+use raftmap_log_store::{Log, LogError, LogIdParts, RecoveryInfo};
+
+use crate::bench::{DIR, segments};
+use crate::model::Model;
+
+/// The state of an open log; or what in it contradicts itself.
+pub(crate) fn found(log: &Log, info: &RecoveryInfo) -> Result<Model, String> {
+    let model = Model::of(log)?;
+    let first = model.entries.first().map(|entry| entry.index);
+    if (info.last, info.purged, info.vote, info.first_index)
+        != (model.last, model.purged, model.vote, first)
+    {
+        return Err(format!("reports {info}, but holds {}", model.brief()));
+    }
+    let committed = log.committed();
+    let is_there = |id: LogIdParts| {
+        model.purged.is_some_and(|purged| id.index <= purged.index)
+            || model.entries.iter().any(|e| (e.term, e.index) == (id.term, id.index))
+    };
+    if committed.is_some_and(|id| !is_there(id)) {
+        return Err(format!("committed {committed:?} is not in {}", model.brief()));
+    }
+    let mut ends: Vec<(u64, u64)> = Vec::new();
+    for entry in &model.entries {
+        match ends.last_mut() {
+            Some((term, index)) if *term == entry.term => *index = entry.index,
+            _ => ends.push((entry.term, entry.index)),
+        }
+    }
+    let told: Vec<_> = log.leader_ends(0..u64::MAX).iter().map(|id| (id.term, id.index)).collect();
+    if told != ends {
+        return Err(format!("the leaders end at {told:?}, not at {ends:?}"));
+    }
+    Ok(model)
+}
+
+/// `examine` has said before what the open then did.
+pub(crate) fn agrees(
+    opened: &RecoveryInfo,
+    examined: Result<RecoveryInfo, LogError>,
+) -> Result<(), String> {
+    let said = match examined {
+        Ok(said) => said,
+        Err(LogError::Io { .. }) if opened.created => return Ok(()),
+        Err(error) => return Err(format!("opened, but examine refuses: {error}")),
+    };
+    let facts = |info: &RecoveryInfo| {
+        let torn = info.torn.as_ref().map(|t| (t.segment.clone(), t.offset, t.bytes));
+        let ends = (info.first_index, info.last, info.purged, info.committed, info.vote);
+        (info.created, info.segments, info.records, ends, torn, info.leftovers)
+    };
+    if facts(opened) != facts(&said) {
+        return Err(format!("opened: {opened}, but examine says: {said}"));
+    }
+    Ok(())
+}
+
+/// What was cut is in quarantine.
+pub(crate) fn is_kept(
+    info: &RecoveryInfo,
+    before: &SimDisk,
+    after: &SimDisk,
+) -> Result<(), String> {
+    let Some(torn) = &info.torn else { return Ok(()) };
+    let usize = |n: u64| usize::try_from(n).expect("it fits memory");
+    let (from, len) = (usize(torn.offset), usize(torn.bytes));
+    let (before, after) = (before.contents(), after.contents());
+    let was = before.get(&torn.segment).and_then(|bytes| bytes.get(from..from + len));
+    let kept = torn.quarantine.as_ref().and_then(|path| after.get(path));
+    if was.is_none() || was != kept.map(|bytes| &bytes[..]) {
+        return Err(format!("what was cut is not in quarantine: {info}"));
+    }
+    Ok(())
+}
+
+/// An open leaves nothing behind the end of the log, and nothing unfinished.
+pub(crate) fn is_tidy(info: &RecoveryInfo, disk: &SimDisk) -> Result<(), String> {
+    let contents = disk.contents();
+    let is_ours = |path: &Path| path.parent() == Some(Path::new(DIR));
+    let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|ext| ext == end);
+    // What lies beside a log that was just created is no concern of it.
+    for path in contents.keys().filter(|path| is_ours(path) && !info.created) {
+        if ends_in(path, "tmp") || path.ends_with("FAILED") {
+            return Err(format!("{} is still there after an open", path.display()));
+        }
+    }
+    let Some((path, bytes)) = segments(disk).pop() else { return Ok(()) };
+    let start_lsn = u64::from_le_bytes(bytes[48..56].try_into().expect("8 bytes"));
+    let end = usize::try_from(info.end_lsn - start_lsn).expect("it fits memory");
+    if bytes[end..].iter().any(|byte| *byte != 0) {
+        return Err(format!("{} is not zero behind its end {end}", path.display()));
+    }
+    Ok(())
+}
