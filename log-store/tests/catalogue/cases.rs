@@ -57,6 +57,7 @@ pub(crate) fn of_good_logs(bench: &Bench) -> Vec<Case> {
         crate::forged::cases(),
         crate::files::cases(),
         crate::faults::cases(),
+        crate::api::cases(),
         crate::random::cases(bench),
     ];
     groups.into_iter().flatten().collect()

@@ -10,6 +10,7 @@
 //! It ends with a table by group, and not well if a single promise was broken.
 #![cfg(test)]
 
+mod api;
 mod bench;
 mod cases;
 mod checks;
