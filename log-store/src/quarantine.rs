@@ -16,7 +16,7 @@ use crate::segment_file::SegmentFile;
 const STEP: u64 = 1 << 20;
 
 /// Copies `from..to` of the segment into the quarantine, durably; the path of the copy. One that is there
-/// already, of a recovery that crashed behind it, is not made twice.
+/// already, of a recovery that crashed behind it, is not made again.
 pub(crate) fn keep(
     disk: &dyn Disk,
     dir: &Path,
@@ -32,7 +32,7 @@ pub(crate) fn keep(
     let taken: Vec<_> = copies.clone().take_while(|name| names.contains(name)).collect();
     for path in taken.iter().map(|name| dir.join(name)) {
         let copy = disk.open(&path).map_err(LogError::io("open", &path))?;
-        if is_copy(&*copy, &path, segment, from, to)? {
+        if covers(&*copy, &path, segment, from, to)? {
             copy.sync_all().map_err(LogError::io("sync", &path))?;
             disk.sync_dir(&dir).map_err(LogError::io("sync directory", &dir))?;
             return Ok(path);
@@ -66,22 +66,24 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, LogError> {
     Ok(names)
 }
 
-fn is_copy(
+/// Whether all that is in the range is in the copy: what a recovery that crashed behind the copy has zeroed
+/// since need not be kept again.
+fn covers(
     copy: &dyn DiskFile,
     path: &Path,
     segment: &SegmentFile,
     from: u64,
     to: u64,
 ) -> Result<bool, LogError> {
-    if copy.len().map_err(LogError::io("read the length of", path))? != to - from {
+    if copy.len().map_err(LogError::io("read the length of", path))? < to - from {
         return Ok(false);
     }
     for at in steps(from, to) {
-        let (mut ours, mut theirs) = (buf(&at), buf(&at));
+        let (mut ours, mut kept) = (buf(&at), buf(&at));
         read_exact(&*segment.file, &mut ours, at.start)
             .map_err(LogError::io("read", &segment.path))?;
-        read_exact(copy, &mut theirs, at.start - from).map_err(LogError::io("read", path))?;
-        if ours != theirs {
+        read_exact(copy, &mut kept, at.start - from).map_err(LogError::io("read", path))?;
+        if ours.iter().zip(&kept).any(|(ours, kept)| *ours != 0 && ours != kept) {
             return Ok(false);
         }
     }

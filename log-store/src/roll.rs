@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use crate::disk::{DiskFile, u64_len, write_all, write_sectors};
 use crate::error::LogError;
+use crate::frontier::Frontier;
 use crate::header::{HEADER_BYTES, Header, Predecessor};
 use crate::index::SegmentIndex;
 use crate::janitor::{ROOMY_SEGMENTS, Task};
@@ -88,6 +89,7 @@ impl Writer {
             capacity: header.capacity,
             index: SegmentIndex::default(),
         });
+        self.tell_frontier(header.start_lsn + HEADER_BYTES);
         self.shared.meters.rolls.increment(1);
         self.desk.hand_over(self.longer.take().map(|(path, len)| Task::Shorten { path, len }));
         self.desk.want_spare();
@@ -95,6 +97,12 @@ impl Writer {
         let offset = HEADER_BYTES;
         self.active = Some(Active { path, file, header, offset, chain, entries: 0, runs: 1 });
         Ok(())
+    }
+
+    /// Has FRONTIER tell of the new segment: should it vanish, that is soon noticed.
+    fn tell_frontier(&mut self, durable_lsn: u64) {
+        self.frontier_lsn = durable_lsn;
+        self.desk.write_frontier(Frontier { durable_lsn, state: self.stream });
     }
 
     fn next_header(&self, capacity: u64) -> Header {

@@ -57,7 +57,7 @@ pub(crate) struct Writer {
     evicted: Vec<Arc<[EntryParts]>>,
     pub(crate) durable_lsn: u64,
     /// What was handed over for FRONTIER, and when.
-    frontier_lsn: u64,
+    pub(crate) frontier_lsn: u64,
     frontier_at: Instant,
     synced_at: Instant,
 }

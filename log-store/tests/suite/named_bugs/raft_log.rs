@@ -144,6 +144,7 @@ fn raft_log_r1_a_length_beyond_the_end_is_no_unfinished_write() {
 fn raft_log_r2_there_is_no_sync_after_a_failed_one() {
     let mut by_hand = ByHand::new();
     by_hand.append(entries(1, 1..=3));
+    by_hand.tidy();
     by_hand.disk.inject(Op::SyncData, 1, 1, Fault::Error(ErrorKind::Other));
     assert!(by_hand.commit(|log| append(log, entries(1, 4..=4))).is_err());
     let syncs = by_hand.disk.count(Op::SyncData);
