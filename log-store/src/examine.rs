@@ -254,6 +254,7 @@ fn what_is_behind(
 impl FoundTail {
     fn tell(&self, info: &mut RecoveryInfo) {
         info.end_lsn = self.segment.header.start_lsn + self.end;
+        info.found_lsn = info.end_lsn;
         info.clean_shutdown = self.is_sealed && info.end_lsn == info.frontier_lsn;
         info.zero_tail_bytes = self.segment.file_len.saturating_sub(self.content_end);
         info.torn = self.cut_to.map(|to| Torn {

@@ -154,6 +154,8 @@ pub struct RecoveryInfo {
     pub vote: Option<VoteParts>,
     /// The end of the log.
     pub end_lsn: u64,
+    /// Where the log ended when it was found, before this open sealed it: nothing of this process counts.
+    pub found_lsn: u64,
     /// How far FRONTIER said the log was durable.
     pub frontier_lsn: u64,
     /// The torn tail, when there was one.

@@ -190,9 +190,9 @@ async fn open(config: &Config) -> anyhow::Result<(Log, StateMachine, Store)> {
         let (machine, store) = raftmap_state_machine::store::open(store_config, identity)
             .with_context(|| format!("open the store in {}", config.data_dir.display()))?;
         let durable = log.clone();
-        store.meet_log(move || durable.stats().durable_lsn).with_context(|| {
-            format!("compare the store with the log in {}", config.log_dir.display())
-        })?;
+        store.meet_log(recovered.found_lsn, move || durable.stats().durable_lsn).with_context(
+            || format!("compare the store with the log in {}", config.log_dir.display()),
+        )?;
         Ok((log, machine, store))
     });
     opening.await.context("open the data")?

@@ -290,24 +290,27 @@ impl Store {
         self.shared.shelf.follow_log(Box::new(purged));
     }
 
-    /// Meets the node's log: `durable` tells how far it is durable, in positions that never go back. From now on
-    /// each checkpoint writes that down, and so does this call. To be called before anything is made of the log.
-    /// Blocking.
+    /// Meets the node's log. `found` is where it ended when it was found: before this process wrote anything to it,
+    /// which must not pass for what was there. `durable` tells how far it is durable, in positions that never go back:
+    /// from now on each checkpoint writes that down, and so does this call. To be called before anything is made of
+    /// the log. Blocking.
     ///
     /// # Errors
-    /// [`StoreError::LogBehind`] when the log ends before what this store has seen of it: it is an older copy, or
+    /// [`StoreError::LogBehind`] when the log ended before what this store has seen of it: it is an older copy, or
     /// its end is lost. Nothing is changed then.
     pub fn meet_log(
         &self,
+        found: u64,
         durable: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
-        let (ends, seen) = (durable(), self.log_seen());
-        if ends < seen {
-            return Err(StoreError::LogBehind { ends, seen });
+        let seen = self.log_seen();
+        if found < seen {
+            return Err(StoreError::LogBehind { ends: found, seen });
         }
+        let log_position = durable();
         let shared = &self.shared;
         let _ = shared.log_durable.set(LogProbe(Box::new(durable)));
-        let named = shared.current.replace(|says| Current { log_position: ends, ..says });
+        let named = shared.current.replace(|says| Current { log_position, ..says });
         named.map(drop).inspect_err(|error| shared.fail(error))
     }
 
@@ -524,7 +527,10 @@ impl Place<'_> {
         // Before openraft hears of anything in it.
         generation.persist()?;
         let current = Current { group: last, applied: meta.applied, ..named };
-        current.write(self.dir())?;
+        // Not on a disk that may be full, if it says nothing new.
+        if current != named {
+            current.write(self.dir())?;
+        }
         Ok(Opened {
             sweep: Sweep::new(first, last, Swept::read(&rows)?),
             found: if last == named.group { Found::Clean } else { Found::Unclean },

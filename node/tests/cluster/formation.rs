@@ -146,6 +146,34 @@ async fn an_older_copy_of_the_log_is_refused_and_an_older_store_is_not() {
     assert_eq!(text(&got).as_deref(), Some("newer"));
 }
 
+/// A log that was copied while it was open has no seal; the open that finds it writes one, and the log is then
+/// longer than what the store has seen of it. What counts is where it ended before.
+#[tokio::test]
+async fn an_older_copy_of_an_open_log_is_refused_however_long_its_seal() {
+    let mut cluster = Cluster::empty();
+    cluster.add(1, free_addr(), &[], &[]);
+    cluster.leader().await;
+    let client = cluster.client();
+    let wal = cluster.dir_of(1).join("wal");
+    let older = tempfile::tempdir().unwrap();
+    // Its seal lists every entry.
+    for number in 0..100 {
+        client.put(&format!("k/{number}"), "v", &PutOptions::default()).await.unwrap();
+    }
+    copy_dir(&wal, &older.path().join("wal"));
+    client.put("k/last", "v", &PutOptions::default()).await.unwrap();
+    let url = format!("http://{}/v1/cluster/snapshot", cluster.addr(1));
+    let checkpoint = reqwest::Client::new().post(url).send().await.unwrap();
+    assert_eq!(checkpoint.status(), 200);
+    cluster.kill(1);
+
+    replace_dir(&older.path().join("wal"), &wal);
+    cluster.start(1);
+
+    assert_eq!(cluster.exit_code(1).await, Some(1));
+    assert!(cluster.logged(1, "it is an older copy or its end is lost"), "{}", cluster.tail(1));
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("make a directory");
     for entry in std::fs::read_dir(from).expect("read a directory") {

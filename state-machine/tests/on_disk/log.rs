@@ -23,7 +23,8 @@ impl Log {
 
     fn meet(&self, node: &Node) -> Result<(), StoreError> {
         let log = self.0.clone();
-        node.store.meet_log(move || log.load(Ordering::Relaxed))
+        let found = log.load(Ordering::Relaxed);
+        node.store.meet_log(found, move || log.load(Ordering::Relaxed))
     }
 }
 
@@ -49,6 +50,21 @@ fn a_log_that_ends_before_what_was_seen_is_refused() {
          its end is lost"
     );
     assert_eq!(std::fs::read(dir.path().join("CURRENT")).unwrap(), before);
+}
+
+#[test]
+fn what_was_written_since_the_log_was_found_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    Log::at(5_000).meet(&node).unwrap();
+    node.close();
+    let node = Node::open(dir.path());
+
+    // It ended at 4900; its open sealed it, and now it is longer than what was seen.
+    let refused = node.store.meet_log(4_900, || 5_100).unwrap_err();
+
+    assert!(matches!(refused, StoreError::LogBehind { ends: 4_900, seen: 5_000 }), "{refused}");
+    assert_eq!(node.store.log_seen(), 5_000);
 }
 
 #[test]
