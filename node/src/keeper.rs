@@ -46,7 +46,7 @@ pub(crate) async fn run(service: Service) {
 /// Whether a checkpoint can write its one small file: on a disk that others have filled to the last byte it
 /// would fail, and its node with it.
 fn has_checkpoint_room(service: &Service) -> bool {
-    service.room().status().free_bytes >= CHECKPOINT_ROOM_BYTES
+    service.room().store_free_bytes() >= CHECKPOINT_ROOM_BYTES
 }
 
 /// Whether the log must stay as it is: a snapshot is on its way, and the log behind it has not

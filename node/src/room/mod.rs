@@ -1,19 +1,20 @@
 //! Room on the disks: a full disk is prevented rather than met.
 //!
 //! ```text
-//!   free   ──────────────────┬───────────────┬──────────────► 0
-//!            Enough          │     Low       │     Short
-//!            everything      reserve         half the reserve
-//!                            no writes that  nothing that clients or the leader ask for;
-//!                            take room       no entries as a follower. Raft's own go on
+//!   free  ───────────┬──────────────────┬─────────────────┬──────────────► 0
+//!          Enough    │ Low              │ Short           │ Full
+//!          everything│ no writes that   │ no writes at    │ no entries as a follower:
+//!                    │ take room        │ all             │ Raft's own alone
+//!                 reserve          half of it       a quarter of it
 //! ```
 //! A log that meets a full disk has failed, and its node with it; and as replicas are alike, so have the
 //! others. So the room is looked at every second, and *between* two looks every byte that is let in is
 //! charged at what it may come to on the disk: a fast writer is stopped by its charges, not by a look that
-//! comes too late. A level is left again only once there is an eighth of the reserve more.
+//! comes too late. A level that a look has found is left again only once there is an eighth of the reserve more.
 //!
-//! Followers go on to the second level, so that a cluster whose disks are all alike can still delete,
-//! elect a leader and serve linearizable reads after the leader has stopped taking writes.
+//! Followers go on to the last level, so that a cluster whose disks are all alike can still delete, elect a
+//! leader and serve linearizable reads after the leader has stopped taking writes; and they say that they are
+//! short one level before, so that a leader stops before they do.
 
 mod filesystem;
 
@@ -58,12 +59,14 @@ pub enum Level {
     Enough,
     /// For deletes, renewals, and what Raft needs.
     Low,
-    /// For what Raft needs alone.
+    /// For what a leader has let in already, and what Raft needs.
     Short,
+    /// For what Raft needs alone.
+    Full,
 }
 
 impl Level {
-    const ALL: [Level; 3] = [Level::Enough, Level::Low, Level::Short];
+    const ALL: [Level; 4] = [Level::Enough, Level::Low, Level::Short, Level::Full];
 
     /// The level as one byte, for the wire.
     pub(crate) fn byte(self) -> u8 {
@@ -71,6 +74,7 @@ impl Level {
             Level::Enough => 0,
             Level::Low => 1,
             Level::Short => 2,
+            Level::Full => 3,
         }
     }
 
@@ -84,7 +88,7 @@ impl Level {
         if reserve == 0 {
             return Level::Enough;
         }
-        let (half, band) = (signed(reserve / 2), signed(reserve / 8));
+        let (half, quarter, band) = (signed(reserve / 2), signed(reserve / 4), signed(reserve / 8));
         let above = |line: i64, level: Level| {
             margin >= line.saturating_add(if was > level { band } else { 0 })
         };
@@ -92,8 +96,10 @@ impl Level {
             Level::Enough
         } else if above(-half, Level::Low) {
             Level::Low
-        } else {
+        } else if above(-half - quarter, Level::Short) {
             Level::Short
+        } else {
+            Level::Full
         }
     }
 }
@@ -103,6 +109,8 @@ impl Level {
 pub struct Room {
     source: Arc<dyn FreeSpace>,
     places: Vec<Place>,
+    /// Which of them the store lies in.
+    store: usize,
     /// Bytes let in since the start.
     charged: AtomicU64,
     /// Told when a charge made a level worse: somebody should look.
@@ -121,7 +129,10 @@ struct Place {
     /// Bytes above the reserve at the last look, as if nothing had been charged until then: what is left
     /// now is this less the weight of all charges.
     base: AtomicI64,
-    level: AtomicU8,
+    /// The level of the last look: what is left with a margin.
+    measured: AtomicU8,
+    /// The worst level since then, by charges: it is told once.
+    noticed: AtomicU8,
 }
 
 impl Room {
@@ -133,6 +144,7 @@ impl Room {
         let dirs =
             [(&config.log_dir, LOG_BYTES_PER_BYTE), (&config.data_dir, STORE_BYTES_PER_BYTE)];
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+        let mut store = 0;
         for (dir, weight) in dirs {
             let space = source
                 .space(dir)
@@ -144,9 +156,13 @@ impl Room {
                 Place::new(dir, reserve)
             });
             place.weight += weight;
+            // The last one asked is the store's.
+            store = space.filesystem;
         }
+        let store = places.keys().position(|filesystem| *filesystem == store).unwrap_or(0);
         let places = places.into_values().collect();
-        let room = Room { source, places, charged: AtomicU64::new(0), worse: Notify::new() };
+        let charged = AtomicU64::new(0);
+        let room = Room { source, places, store, charged, worse: Notify::new() };
         room.look(0);
         Ok(room)
     }
@@ -194,6 +210,11 @@ impl Room {
         self.tightest().reserve
     }
 
+    /// Bytes that are free where the store lies.
+    pub fn store_free_bytes(&self) -> u64 {
+        self.places[self.store].free_bytes.load(Ordering::Relaxed)
+    }
+
     /// The file system that is nearest to its reserve, for people.
     pub fn status(&self) -> DiskStatus {
         let place = self.tightest();
@@ -231,7 +252,8 @@ impl Place {
             reserve,
             free_bytes: AtomicU64::new(0),
             base: AtomicI64::new(0),
-            level: AtomicU8::new(Level::Enough.byte()),
+            measured: AtomicU8::new(Level::Enough.byte()),
+            noticed: AtomicU8::new(Level::Enough.byte()),
         }
     }
 
@@ -241,9 +263,10 @@ impl Place {
         let margin = signed(free_bytes).saturating_sub(signed(self.reserve));
         let base = margin.saturating_add(signed(counted.saturating_mul(self.weight)));
         self.base.store(base, Ordering::Release);
-        let was = self.stored_level();
-        let level = self.level(counted);
-        self.level.store(level.byte(), Ordering::Release);
+        let was = self.measured();
+        let level = Level::of(margin, self.reserve, was);
+        self.measured.store(level.byte(), Ordering::Release);
+        self.noticed.store(level.byte(), Ordering::Release);
         if level != was {
             self.say(was, level);
         }
@@ -252,38 +275,34 @@ impl Place {
     fn level(&self, charged: u64) -> Level {
         let spent = signed(charged.saturating_mul(self.weight));
         let margin = self.base.load(Ordering::Acquire).saturating_sub(spent);
-        Level::of(margin, self.reserve, self.stored_level())
+        Level::of(margin, self.reserve, self.measured())
     }
 
     fn became_worse(&self, charged: u64) -> bool {
         let level = self.level(charged);
-        let before = self.level.fetch_max(level.byte(), Ordering::AcqRel);
+        let before = self.noticed.fetch_max(level.byte(), Ordering::AcqRel);
         level.byte() > before
     }
 
-    fn stored_level(&self) -> Level {
-        Level::from_byte(self.level.load(Ordering::Acquire)).unwrap_or(Level::Short)
+    fn measured(&self) -> Level {
+        Level::from_byte(self.measured.load(Ordering::Acquire)).unwrap_or(Level::Full)
     }
 
     fn say(&self, was: Level, level: Level) {
         let (dir, reserve) = (self.dir.display(), format_bytes(self.reserve));
         let free_bytes = self.free_bytes.load(Ordering::Relaxed);
-        match level {
-            Level::Enough => {
-                tracing::info!(%dir, free_bytes, reserve, "there is room on the disk again");
-            }
-            Level::Low if was == Level::Short => tracing::info!(
-                %dir, free_bytes, reserve,
-                "there is some room on the disk again: deletes and entries are taken"
-            ),
-            Level::Low => tracing::warn!(
-                %dir, free_bytes, reserve,
-                "the disk is nearly full: no writes that take room are let in until there is more"
-            ),
-            Level::Short => tracing::error!(
-                %dir, free_bytes, reserve,
-                "the disk is nearly full: no writes and no entries are taken until there is more room"
-            ),
+        let taken = match level {
+            Level::Enough => "everything is taken",
+            Level::Low => "no writes that take room are let in",
+            Level::Short => "no writes are let in",
+            Level::Full => "no writes and no entries are taken",
+        };
+        if level < was {
+            tracing::info!(%dir, free_bytes, reserve, "there is more room on the disk: {taken}");
+        } else if level == Level::Low {
+            tracing::warn!(%dir, free_bytes, reserve, "the disk is nearly full: {taken}");
+        } else {
+            tracing::error!(%dir, free_bytes, reserve, "the disk is nearly full: {taken}");
         }
     }
 }

@@ -53,10 +53,14 @@ fn a_level_is_entered_at_its_line_and_left_an_eighth_of_the_reserve_above() {
         (400, Level::Low),
         (399, Level::Short),
         (499, Level::Short),
+        (200, Level::Short),
+        (199, Level::Full),
+        (299, Level::Full),
+        (300, Level::Short),
         (500, Level::Low),
         (899, Level::Low),
         (900, Level::Enough),
-        (0, Level::Short),
+        (0, Level::Full),
         (900, Level::Enough),
     ] {
         source.set(free_mib);
@@ -104,10 +108,11 @@ fn a_look_counts_what_is_under_way_and_forgets_what_is_on_the_disk() {
 
 #[test]
 fn a_level_by_charges_alone_is_put_right_by_a_look() {
-    let source = Fake::of(900);
+    // Above the reserve, but by less than it takes to leave a level.
+    let source = Fake::of(801);
     let room = room(&source, 800);
     room.charge(200 << 20);
-    assert_eq!(room.level(), Level::Short);
+    assert_eq!(room.level(), Level::Full);
 
     room.look(0);
 
@@ -121,6 +126,7 @@ fn the_tighter_of_two_file_systems_decides() {
     assert_eq!(room.level(), Level::Low);
     assert_eq!(room.status().free_bytes, 700 * MIB);
     assert_eq!(room.reserve_bytes(), 800 * MIB);
+    assert_eq!(room.store_free_bytes(), 700 * MIB);
 }
 
 #[test]
@@ -144,5 +150,5 @@ fn a_level_survives_its_byte() {
     for level in Level::ALL {
         assert_eq!(Level::from_byte(level.byte()), Some(level));
     }
-    assert_eq!(Level::from_byte(3), None);
+    assert_eq!(Level::from_byte(4), None);
 }

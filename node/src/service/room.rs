@@ -25,7 +25,7 @@ pub(crate) const VERB: &str = "room";
 /// How often a node looks at its disks, and a leader asks the voters.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A voter that has not answered by then is taken to have room: what it has not is noticed elsewhere.
+/// A voter that has not answered by then takes nothing either.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long one attempt to hand the leadership over may take, and how long until the next.
@@ -64,9 +64,7 @@ pub(crate) async fn watch_voters(service: Service) {
             continue;
         }
         let levels = service.levels_of_others().await;
-        let short = levels.iter().filter(|(_, level)| *level == Some(Level::Short)).count();
-        let voters = service.voters().len();
-        service.set_quorum_short(voters - short.min(voters) <= voters / 2);
+        service.set_quorum_short(is_quorum_short(&levels));
         if service.room().level() > Level::Enough && Instant::now() >= next_handover {
             let roomy = levels.iter().filter(|(_, level)| *level == Some(Level::Enough));
             if hand_over(&service, roomy.map(|(id, _)| *id)).await {
@@ -74,6 +72,17 @@ pub(crate) async fn watch_voters(service: Service) {
             }
         }
     }
+}
+
+/// Whether those of the other voters that answered with room, and this node, are no majority because of some
+/// that have none. With silence alone it is Raft that notices.
+fn is_quorum_short(others: &[(u64, Option<Level>)]) -> bool {
+    let count = |fits: fn(Level) -> bool| {
+        others.iter().filter(|(_, level)| level.is_some_and(fits)).count()
+    };
+    let takers = 1 + count(|level| level < Level::Short);
+    let voters = 1 + others.len();
+    count(|level| level >= Level::Short) > 0 && takers <= voters / 2
 }
 
 /// Hands the leadership to the first of `candidates` that can take it; whether one was asked.
@@ -117,7 +126,7 @@ impl Service {
     /// Raft's own entries have none.
     pub(crate) fn takes_entries(&self, commands: impl Iterator<Item = usize>) -> bool {
         for bytes in commands {
-            if self.room().level() == Level::Short {
+            if self.room().level() == Level::Full {
                 counter!("raftmap_disk_refused_appends_total").increment(1);
                 return false;
             }
@@ -128,7 +137,7 @@ impl Service {
 
     /// Whether no write at all is taken here: nobody can renew anything then.
     pub(crate) fn nothing_fits(&self) -> bool {
-        self.room().level() == Level::Short || self.0.quorum_short.load(Ordering::Relaxed)
+        self.room().level() >= Level::Short || self.0.quorum_short.load(Ordering::Relaxed)
     }
 
     pub(crate) fn no_room(&self) -> ServiceError {
@@ -165,4 +174,31 @@ impl Service {
 fn takes_room(command: &[u8]) -> bool {
     let command = Command::from_bytes(Bytes::copy_from_slice(command));
     command.decode().is_ok_and(|(_, op)| op.takes_room())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_must_have_answered_that_it_has_room_once_somebody_has_none() {
+        const ROOM: Option<Level> = Some(Level::Low);
+        const NONE: Option<Level> = Some(Level::Short);
+        const SILENT: Option<Level> = None;
+        for (others, short) in [
+            (&[][..], false),
+            (&[ROOM, ROOM], false),
+            (&[ROOM, NONE], false),
+            (&[NONE, NONE], true),
+            (&[SILENT, NONE], true),
+            (&[SILENT, ROOM], false),
+            // That is a lost quorum, not a full disk.
+            (&[SILENT, SILENT], false),
+            (&[NONE, Some(Level::Full), ROOM, ROOM], false),
+            (&[NONE, SILENT, SILENT, ROOM], true),
+        ] {
+            let others: Vec<_> = (2..).zip(others.iter().copied()).collect();
+            assert_eq!(is_quorum_short(&others), short, "{others:?}");
+        }
+    }
 }
