@@ -10,10 +10,12 @@ use crate::bench::{Bench, Form};
 use crate::place::Place;
 use crate::report::Violation;
 
+type Run = Box<dyn Fn(&Bench, &Place) + Send + Sync>;
+
 /// One case.
 pub(crate) struct Case {
     pub(crate) place: Place,
-    run: Box<dyn Fn(&Bench, &Place) + Send + Sync>,
+    run: Run,
 }
 
 impl Case {

@@ -110,7 +110,7 @@ impl<'a> Oracle<'a> {
     }
 
     fn is_sampled(&self, print: u128) -> bool {
-        self.recovery_every > 0 && (print >> 64) % u128::from(self.recovery_every) == 0
+        self.recovery_every > 0 && (print >> 64).is_multiple_of(u128::from(self.recovery_every))
     }
 
     /// How it ended, with the state in which it opened.
