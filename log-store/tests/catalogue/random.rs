@@ -19,7 +19,7 @@ use crate::place::Place;
 use crate::run::{Film, Run, Step};
 
 /// Seeds of the short form.
-const SEEDS_SHORT: u64 = 160;
+const SEEDS_SHORT: u64 = 300;
 /// Distinct images that the long form does not end before.
 const DISTINCT_LONG: u64 = 1_000_000;
 /// Tries to make a list shorter.
