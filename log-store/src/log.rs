@@ -88,6 +88,11 @@ impl Log {
         Ok((shared, recovered))
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The log's own id, drawn when it was created.
     pub fn uuid(&self) -> u128 {
         self.shared.uuid

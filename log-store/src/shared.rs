@@ -11,6 +11,9 @@
 //! the queue when it is done; `Soon` (the log was used a moment ago) wakes by itself for what nobody waits
 //! for; `Idle` is woken for anything.
 
+mod failing;
+mod gather;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::Waker;
@@ -27,6 +30,8 @@ use crate::segments::Segments;
 use crate::state::State;
 use crate::tail::Tail;
 use crate::types::LogIdParts;
+
+pub(crate) use failing::complete;
 
 /// What the handles, the writer and the janitor of one log share.
 #[derive(Debug)]
@@ -61,6 +66,9 @@ pub(crate) struct Inner {
     queue: VecDeque<Op>,
     queue_bytes: usize,
     urgent: usize,
+    /// Of the last commit: the ops that someone waited for, and how long its sync took.
+    last_urgent: usize,
+    pub(crate) last_sync: Duration,
     /// When the oldest op in the queue was asked for. Of what a full batch leaves behind: when it did.
     queued_at: Option<Instant>,
     /// How long the oldest op that the writer holds had waited.
@@ -120,6 +128,8 @@ impl Shared {
             queue: VecDeque::new(),
             queue_bytes: 0,
             urgent: 0,
+            last_urgent: 0,
+            last_sync: Duration::ZERO,
             queued_at: None,
             committing: None,
             writer: Sleep::Busy,
@@ -168,6 +178,7 @@ impl Shared {
         let mut timed_out = false;
         loop {
             inner.writer = Sleep::Busy;
+            inner = self.gather(inner);
             if let Some(next) = inner.due(ops, timed_out, self.batch_bytes_max()) {
                 return next;
             }
@@ -199,43 +210,6 @@ impl Shared {
 
     pub(crate) fn cache_bytes_max(&self) -> usize {
         usize::try_from(self.config.cache_bytes_max).unwrap_or(usize::MAX)
-    }
-
-    /// The log has failed. The first failure stays, everyone who waits and everyone who comes is told it.
-    pub(crate) fn fail(&self, error: LogError) {
-        self.fail_commit(error, &mut VecDeque::new());
-    }
-
-    /// The same, with the ops that the writer was committing. Everyone is told before the mark is written:
-    /// a disk that fails may take long over it.
-    pub(crate) fn fail_commit(&self, error: LogError, ops: &mut VecDeque<Op>) {
-        let mut inner = self.lock();
-        if let Some(first) = &inner.failed {
-            let first = Err(Arc::clone(first));
-            drop(inner);
-            return complete(ops, &first);
-        }
-        let failure = Arc::new(failure(error, inner.durable_lsn));
-        if self.config.has(Planted::GoOnAfterError) {
-            drop(inner);
-            return complete(ops, &Err(failure));
-        }
-        if self.config.has(Planted::LoseCallback)
-            && let Some(op) = ops.pop_front()
-        {
-            std::mem::forget(op);
-        }
-        inner.failed = Some(Arc::clone(&failure));
-        let mut waiting = inner.drain();
-        let wakers = std::mem::take(&mut inner.room_wakers);
-        self.meters.failed.set(1.0);
-        self.wake_writer(inner);
-        let told = Err(Arc::clone(&failure));
-        complete(&mut waiting, &told);
-        complete(ops, &told);
-        wakers.into_iter().for_each(Waker::wake);
-        tracing::error!(%failure, "the log has failed; it takes nothing any more");
-        crate::files::mark_failed(&*self.disk, &self.config.dir, &failure.to_string());
     }
 
     /// No more ops are taken; the writer ends once everything is durable.
@@ -340,6 +314,7 @@ impl Inner {
     /// Moves ops for one commit into `ops`: all, or as many as fit `bytes_max`, but at least one.
     fn take(&mut self, ops: &mut VecDeque<Op>, bytes_max: usize) {
         let now = Instant::now();
+        let urgent = self.urgent;
         self.committing = self
             .queued_at
             .take()
@@ -358,6 +333,7 @@ impl Inner {
             }
         }
         self.queued_at = (!self.queue.is_empty()).then_some(now);
+        self.last_urgent = urgent - self.urgent;
         // At the end of all ops the stream is where the callers are: then it is known to hold the id.
         if self.queue.is_empty()
             && let Some(id) = self.committed_due.filter(|id| self.is_in_log(id.index))
@@ -375,27 +351,5 @@ impl Inner {
         self.queue_bytes -= self.queue.iter().map(Op::weight).sum::<usize>();
         self.queued_at = None;
         std::mem::take(&mut self.queue)
-    }
-}
-
-/// Tells everyone who waits, the newest first: for a watermark the older ones are then nothing new.
-pub(crate) fn complete(ops: &mut VecDeque<Op>, result: &Result<(), Arc<Failure>>) {
-    for op in ops.iter_mut().rev() {
-        op.complete(result.clone().map_err(LogError::Failed));
-    }
-}
-
-fn failure(error: LogError, durable_lsn: u64) -> Failure {
-    match error {
-        LogError::Io { op, path, source } => {
-            Failure { op, path, durable_lsn, kind: source.kind(), message: source.to_string() }
-        }
-        other => Failure {
-            op: "write the log in",
-            path: std::path::PathBuf::new(),
-            durable_lsn,
-            kind: std::io::ErrorKind::Other,
-            message: other.to_string(),
-        },
     }
 }

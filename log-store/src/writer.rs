@@ -11,14 +11,14 @@
 //! - A segment is sealed and durable before its successor is made; the successor has its name, durably,
 //!   before its first frame is written.
 //!
-//! The clock is asked for metrics and for when FRONTIER is due (`frontier_interval`), for nothing else: what
-//! is written does not depend on it.
+//! The clock is asked for metrics, for when FRONTIER is due (`frontier_interval`) and for how long more ops
+//! are waited for (`Shared::gather`), for nothing else: which bytes an op becomes does not depend on it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::disk::{u64_len, write_sectors};
 use crate::error::{Failure, LogError};
@@ -60,6 +60,7 @@ pub(crate) struct Writer {
     pub(crate) frontier_lsn: u64,
     frontier_at: Instant,
     synced_at: Instant,
+    last_sync: Duration,
 }
 
 /// One frame's worth of ops, encoded.
@@ -93,6 +94,7 @@ impl Writer {
             frontier_lsn: recovered.info.end_lsn,
             frontier_at: Instant::now(),
             synced_at: Instant::now(),
+            last_sync: Duration::ZERO,
         }
     }
 
@@ -257,7 +259,8 @@ impl Writer {
             synced.map_err(LogError::io("sync", &active.path))?;
         }
         self.synced_at = Instant::now();
-        self.shared.meters.synced(self.synced_at - began);
+        self.last_sync = self.synced_at - began;
+        self.shared.meters.synced(self.last_sync);
         self.shared.meters.committed(batch.entries, batch.frame_len);
         self.durable_lsn = end_lsn;
         self.stream = batch.state;
@@ -301,6 +304,7 @@ impl Writer {
         }
         inner.durable_lsn = self.durable_lsn;
         inner.durable = self.stream;
+        inner.last_sync = self.last_sync;
         let written_next = inner.written_next;
         inner.tail.evict(written_next, shared.cache_bytes_max(), &mut self.evicted);
         let (wakers, waited) = inner.give_back(bytes, shared.config.queue_bytes_max);
