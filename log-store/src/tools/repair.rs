@@ -10,16 +10,18 @@
 //! - A log that has lost what it may have acknowledged must not pass as the same voter: the new one has a new uuid,
 //!   which the store and the peers refuse, unless `keep_identity` says that there is nobody to deceive.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::LogConfig;
 use crate::damage::{Cause, Damage};
-use crate::disk::{Disk, read_small, write_all};
+use crate::disk::{Disk, read_small};
 use crate::error::LogError;
 use crate::examine::examine;
 use crate::tools::evidence::Lost;
 use crate::tools::salvage::Salvage;
+use crate::tools::swap::{
+    Beside, Paths, beside, exchange, put_away, remove_unfinished, write_mark,
+};
 use crate::tools::transcribe::Transcript;
 use crate::types::{Identity, LogIdParts, VoteParts};
 
@@ -196,97 +198,6 @@ pub fn repair(
     Ok(Repair::Done(Box::new(plan)))
 }
 
-/// The directories of a repair, all in one.
-struct Paths {
-    dir: PathBuf,
-    tmp: PathBuf,
-    backup: PathBuf,
-    parent: PathBuf,
-}
-
-impl Paths {
-    fn of(disk: &dyn Disk, dir: &Path, backup: Option<&Path>) -> Result<Self, RepairError> {
-        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
-            let why = format!("{} has no directory above it", dir.display());
-            return Err(RepairError::Refused(why));
-        };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let beside = |suffix: &str| {
-            let mut name = name.to_owned();
-            name.push(suffix);
-            dir.with_file_name(name)
-        };
-        let is_free = |path: &PathBuf| disk.list(path).is_err();
-        let free = || (1u32..).map(|n| beside(&format!(".backup-{n}"))).find(is_free);
-        let backup = match backup {
-            Some(path) if path.parent() != dir.parent() || !is_free(&path.to_owned()) => {
-                return Err(RepairError::Refused(format!(
-                    "the old log is kept by a rename: {} must be a new name in {}",
-                    path.display(),
-                    parent.display()
-                )));
-            }
-            Some(path) => path.to_owned(),
-            None => free().unwrap_or_else(|| beside(".backup")),
-        };
-        let tmp = beside(".repair.tmp");
-        Ok(Self { dir: dir.to_owned(), tmp, backup, parent: parent.to_owned() })
-    }
-}
-
-/// What an earlier repair has left.
-enum Beside {
-    Nothing,
-    /// A new log that did not get its name, or a part of one.
-    Unfinished,
-    /// The new log has its name; this is the old one.
-    OldLog,
-}
-
-const MARK: &str = "REPAIRED";
-
-/// The old log has a lower number than the one that was made of it.
-fn beside(disk: &dyn Disk, paths: &Paths) -> Result<Beside, RepairError> {
-    let Ok(found) = disk.list(&paths.tmp) else { return Ok(Beside::Nothing) };
-    if found.iter().all(|file| file.name == MARK || file.name == "LOCK") {
-        return Ok(Beside::Unfinished);
-    }
-    let (ours, beside) = (generation(disk, &paths.dir), generation(disk, &paths.tmp));
-    if ours > beside {
-        return Ok(Beside::OldLog);
-    }
-    if beside == ours + 1 && found.iter().all(|file| file.is_file) {
-        return Ok(Beside::Unfinished);
-    }
-    Err(RepairError::Refused(format!(
-        "{} is not what a repair of {} leaves; move it away",
-        paths.tmp.display(),
-        paths.dir.display()
-    )))
-}
-
-/// How many repairs made this log.
-fn generation(disk: &dyn Disk, dir: &Path) -> u64 {
-    let text = read_small(disk, &dir.join(MARK), 4096).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let line = text.lines().find_map(|line| line.strip_prefix("generation "));
-    line.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-fn remove_unfinished(disk: &dyn Disk, tmp: &Path) -> Result<(), LogError> {
-    // The mark goes last: without it the rest would not be known for what it is.
-    let mut found = disk.list(tmp).map_err(LogError::io("list", tmp))?;
-    found.sort_by_key(|file| file.name == MARK);
-    for file in found {
-        let path = tmp.join(file.name);
-        if path.ends_with(MARK) {
-            disk.sync_dir(tmp).map_err(LogError::io("sync directory", tmp))?;
-        }
-        disk.remove(&path).map_err(LogError::io("remove", &path))?;
-    }
-    disk.sync_dir(tmp).map_err(LogError::io("sync directory", tmp))
-}
-
 /// What is to be done; none when there is nothing to do.
 fn make_plan(
     config: &LogConfig,
@@ -375,111 +286,3 @@ fn build(
     }
     Ok(())
 }
-
-/// The first file of a new log: what it was made of, for people, and its number, for the next repair.
-fn write_mark(disk: &dyn Disk, paths: &Paths, plan: &RepairPlan) -> Result<(), LogError> {
-    let path = paths.tmp.join(MARK);
-    let number = generation(disk, &paths.dir) + 1;
-    let text = format!("generation {number}\n{plan}");
-    let file = disk.create(&path).map_err(LogError::io("create", &path))?;
-    write_all(&*file, text.as_bytes(), 0).map_err(LogError::io("write", &path))?;
-    file.sync_all().map_err(LogError::io("sync", &path))?;
-    disk.sync_dir(&paths.tmp).map_err(LogError::io("sync directory", &paths.tmp))
-}
-
-fn exchange(disk: &dyn Disk, paths: &Paths) -> Result<(), RepairError> {
-    // Both are complete under their names before they change them.
-    for dir in [&paths.tmp, &paths.dir, &paths.parent] {
-        disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
-    }
-    disk.exchange_dirs(&paths.dir, &paths.tmp).map_err(|error| {
-        RepairError::Refused(format!(
-            "{} and {} cannot change places here ({error}); the new log is complete, exchange them by hand",
-            paths.dir.display(),
-            paths.tmp.display()
-        ))
-    })?;
-    Ok(disk.sync_dir(&paths.parent).map_err(LogError::io("sync directory", &paths.parent))?)
-}
-
-/// Gives the old log its last name.
-fn put_away(disk: &dyn Disk, paths: &Paths) -> Result<(), LogError> {
-    let Paths { tmp, backup, parent, .. } = paths;
-    // It may have changed places just before a crash.
-    disk.sync_dir(parent).map_err(LogError::io("sync directory", parent))?;
-    disk.move_dir(tmp, backup).map_err(LogError::io("rename", tmp))?;
-    disk.sync_dir(parent).map_err(LogError::io("sync directory", parent))
-}
-
-impl fmt::Display for RepairPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "log       {} of node {}", self.dir.display(), self.node_id)?;
-        match &self.damage {
-            Some(damage) => {
-                let (file, offset) = (damage.file.display(), damage.offset);
-                writeln!(f, "refused   {file} at byte {offset}: {}", damage.reason)?;
-            }
-            None => writeln!(f, "refused   no, it opens as it is")?,
-        }
-        match self.keeps {
-            Some((first, last)) => write!(f, "keeps     entries {first} to {last}")?,
-            None => write!(f, "keeps     no entries")?,
-        }
-        writeln!(f, ", up to lsn {} in {} segments", self.keeps_lsn, self.segments)?;
-        if let Some((path, offset, why)) = &self.ends {
-            writeln!(f, "ends      {} at byte {offset}: {why}", path.display())?;
-        }
-        match self.lost {
-            Some(Lost { first, last, at_least: false }) => {
-                writeln!(f, "LOST      entries {first} to {last}")?;
-            }
-            Some(Lost { first, last, at_least: true }) => {
-                writeln!(
-                    f,
-                    "LOST      at least entries {first} to {last}; what followed cannot be told"
-                )?;
-            }
-            None if self.end_is_open => {
-                writeln!(f, "LOST      no entry that is known of; what followed cannot be told")?;
-            }
-            None => writeln!(f, "LOST      no entry")?,
-        }
-        if let Some(first) = self.outdated_from {
-            writeln!(f, "OUTDATED  kept entries from {first} on had been replaced or dropped")?;
-        }
-        match (self.votes_may_be_lost, self.vote) {
-            (true, Some(vote)) => writeln!(f, "VOTE      {vote} is kept; a later one may be lost")?,
-            (true, None) => writeln!(f, "VOTE      none is known of; one may be lost")?,
-            (false, Some(vote)) => writeln!(f, "vote      {vote}, none is lost")?,
-            (false, None) => writeln!(f, "vote      there was none")?,
-        }
-        for note in &self.notes {
-            writeln!(f, "note      {note}")?;
-        }
-        writeln!(f, "backup    the old log is kept as {}", self.backup.display())?;
-        if self.new_uuid == self.old_uuid {
-            writeln!(f, "identity  log {:032x} is KEPT", self.old_uuid)?;
-            f.write_str(KEPT)
-        } else {
-            let (old, new) = (self.old_uuid, self.new_uuid);
-            match new {
-                0 => writeln!(f, "identity  log {old:032x} gets a new uuid")?,
-                _ => writeln!(f, "identity  log {old:032x} becomes {new:032x}")?,
-            }
-            f.write_str(ANEW)
-        }
-    }
-}
-
-const KEPT: &str = "\
-This node goes on as the same voter, although it may have forgotten what it acknowledged. Right only if it
-is a cluster of itself. With other voters it can elect a leader that lacks committed writes: data are lost
-without a sign of it.
-";
-
-const ANEW: &str = "\
-This node may have forgotten what it acknowledged and whom it voted for. It must not vote again under its
-id: its store and its peers refuse the new log. In a cluster: remove this member, empty its directories,
-join it under a new id; the repaired log is for reading. Only a cluster of this node alone may go on with
-it: then repair again with --keep-identity.
-";

@@ -174,7 +174,7 @@ async fn an_older_copy_of_an_open_log_is_refused_however_long_its_seal() {
     assert!(cluster.logged(1, "it is an older copy or its end is lost"), "{}", cluster.tail(1));
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("make a directory");
     for entry in std::fs::read_dir(from).expect("read a directory") {
         let entry = entry.expect("an entry of it");

@@ -5,6 +5,7 @@ mod full_disk;
 mod harness;
 mod kill;
 mod load;
+mod log_tools;
 mod loss;
 mod members;
 mod reads;
