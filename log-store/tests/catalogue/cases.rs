@@ -58,8 +58,11 @@ pub(crate) fn of_good_logs(bench: &Bench) -> Vec<Case> {
         crate::flips::cases(),
         crate::forged::cases(),
         crate::files::cases(),
+        crate::forms::cases(),
+        crate::real_disk::cases(),
         crate::faults::cases(),
         crate::api::cases(),
+        crate::at_once::cases(),
         crate::random::cases(bench),
     ];
     groups.into_iter().flatten().collect()

@@ -11,6 +11,7 @@
 #![cfg(test)]
 
 mod api;
+mod at_once;
 mod bench;
 mod cases;
 mod checks;
@@ -21,6 +22,7 @@ mod faults;
 mod files;
 mod flips;
 mod forged;
+mod forms;
 mod ledger;
 mod left;
 mod model;
@@ -28,6 +30,7 @@ mod oracle;
 mod place;
 mod planted;
 mod random;
+mod real_disk;
 mod report;
 mod run;
 mod scenarios;
