@@ -104,3 +104,25 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// Files that the map of the code names are there: `dir/{a,b}.rs`, `dir/file.rs` and `dir/` in backticks.
+#[test]
+fn the_map_of_the_code_names_files_that_are_there() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let crates = ["log-store/", "state-machine/", "node/", "client/"];
+    let named =
+        map.split('`').skip(1).step_by(2).filter(|name| crates.iter().any(|c| name.starts_with(c)));
+    let mut found = 0;
+    for path in named.flat_map(expand) {
+        assert!(root().join(&path).exists(), "ARCHITECTURE.md names {path}, which is not there");
+        found += 1;
+    }
+    assert!(found > 40, "only {found} names were found");
+}
+
+/// `a/{b,c}.rs` as `a/b.rs` and `a/c.rs`.
+fn expand(name: &str) -> Vec<String> {
+    let Some((before, rest)) = name.split_once('{') else { return vec![name.to_owned()] };
+    let Some((list, after)) = rest.split_once('}') else { return vec![name.to_owned()] };
+    list.split(',').map(|one| format!("{before}{one}{after}")).collect()
+}
