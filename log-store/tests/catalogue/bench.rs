@@ -108,7 +108,8 @@ pub(crate) fn segments(disk: &SimDisk) -> Vec<(PathBuf, Arc<Vec<u8>>)> {
     disk.contents().into_iter().filter(|(path, _)| is_segment(path)).collect()
 }
 
-/// Names and bytes as one number; two images of the same number are the same. The lock does not count.
+/// Names and bytes as one number; two images of the same number are the same. The lock does not count. All runs
+/// open their logs as the same owner, so that no two images differ by nothing but a uuid or salts.
 pub(crate) fn fingerprint(disk: &SimDisk) -> u128 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     for (path, bytes) in disk.contents() {

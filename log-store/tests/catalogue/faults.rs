@@ -47,10 +47,12 @@ const FAULTS: [(&str, Fault, u64); 13] = [
     ("short-half", Fault::Short(60), 3),
 ];
 
-/// A run with everything in it: rolls, a truncation, purges that remove files, FRONTIER.
-const SCENARIOS: [(&str, &[Step]); 4] = [
+/// Runs with everything in them: rolls, a truncation, purges that remove files, FRONTIER, starts. Each with what it
+/// never does to the disk; the first open makes the directory.
+const SCENARIOS: [(&str, &[Op], &[Step]); 4] = [
     (
         "appends-and-votes",
+        &[Op::CreateDir, Op::Remove, Op::SetLen, Op::Read],
         &[
             Append(1, 1, 3, 100),
             Vote(2),
@@ -67,6 +69,7 @@ const SCENARIOS: [(&str, &[Step]); 4] = [
     ),
     (
         "rolls",
+        &[Op::CreateDir, Op::Remove, Op::Read],
         &[
             Append(1, 1, 4, 2900),
             Settle,
@@ -82,6 +85,7 @@ const SCENARIOS: [(&str, &[Step]); 4] = [
     ),
     (
         "truncations-and-purges",
+        &[Op::CreateDir, Op::Read],
         &[
             Append(1, 1, 12, 2900),
             Settle,
@@ -101,6 +105,7 @@ const SCENARIOS: [(&str, &[Step]); 4] = [
     ),
     (
         "stops-and-starts",
+        &[Op::CreateDir],
         &[
             More(3, 2900),
             Commit,
@@ -111,7 +116,7 @@ const SCENARIOS: [(&str, &[Step]); 4] = [
             Vote(2),
             More(1, 400),
             Commit,
-            Cut(Survival::Coins(3)),
+            Kill,
             Purge(1, 2),
             More(2, 2900),
             Settle,
@@ -122,14 +127,15 @@ const SCENARIOS: [(&str, &[Step]); 4] = [
 /// The group.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, steps) in SCENARIOS {
-        for op in OPS {
+    for (name, never, steps) in SCENARIOS {
+        for op in OPS.into_iter().filter(|op| !never.contains(op)) {
             cases.push(Case::new("E", format!("{name}-{op:?}"), move |bench, place| {
                 every_operation(bench, place, steps, op);
             }));
         }
     }
-    for op in OPS {
+    // A recovery neither allocates a file nor shortens one.
+    for op in OPS.into_iter().filter(|op| !matches!(op, Op::SetLen | Op::Allocate)) {
         cases.push(Case::new("E", format!("recovery-{op:?}"), move |bench, place| {
             every_operation_of_a_recovery(bench, place, op);
         }));
@@ -163,8 +169,11 @@ fn every_operation(bench: &Bench, place: &Place, steps: &[Step], op: Op) {
     let clean = Run::new(bench.config()).steps(steps);
     let (total, seen) = (clean.disk().count(op), count_of_open(bench, op));
     drop(clean);
+    if total == seen {
+        bench.report.violation(place, format!("no {op:?} happens, so none of them fails"));
+    }
     let mut turn = 0_usize;
-    for nth in 1..=total.saturating_sub(seen) + 1 {
+    for nth in 1..=total - seen {
         for (n, (name, fault, times)) in faults_of(op).enumerate() {
             turn += 1;
             // A read of nothing is the end of a file: what a restart then does is among the recoveries.
@@ -194,9 +203,13 @@ fn count_of_open(bench: &Bench, op: Op) -> u64 {
 
 fn run_with(bench: &Bench, place: &Place, steps: &[Step], fault: Step, is_harmless: bool) {
     let mut run = Run::new(bench.config());
+    let Fault(op, nth, ..) = fault else { return };
+    let nth = run.disk().count(op) + nth;
     run.step(fault);
     let mut run = run.steps(steps);
-    let Fault(op, ..) = fault else { return };
+    if run.disk().count(op) < nth {
+        bench.report.violation(place, "the fault was never met");
+    }
     run.step(Heal);
     let failed = run.log().and_then(raftmap_log_store::Log::failed);
     if let Some(failure) = failed.as_ref().filter(|_| is_harmless) {
@@ -254,22 +267,26 @@ fn torn(bench: &Bench) -> (SimDisk, Expect) {
         Append(1, 13, 13, 2000),
     ];
     let config = raftmap_log_store::LogConfig { planted: None, ..bench.config() };
-    let mut run = Run::new(config).steps(&steps);
+    let mut run = Run::new(config.clone()).steps(&steps);
     run.step(Fault(Op::SyncData, 1, 1, Fault::Error(ErrorKind::Other)));
     run.step(Commit);
     let film = run.film();
     let scene = film.scenes.last().expect("there is an end");
     let torn = (0..64).map(|n| scene.disk.after_power_cut(Survival::Coins(n))).find(|image| {
-        raftmap_log_store::examine(&bench.config(), image, None)
-            .is_ok_and(|info| info.torn.is_some())
+        let examined = raftmap_log_store::examine(&config, image, None);
+        examined.is_ok_and(|info| info.torn.is_some())
     });
-    let disk = torn.unwrap_or_else(|| scene.disk.after_power_cut(Survival::Everything));
-    (disk, scene.expect.clone())
+    (torn.expect("one of the images is torn"), scene.expect.clone())
 }
 
 fn every_operation_of_a_recovery(bench: &Bench, place: &Place, op: Op) {
     let (image, expect) = torn(bench);
     let oracle = Oracle::new(bench, bench.config());
+    let clean = image.after_power_cut(Survival::Everything);
+    drop(crate::bench::open(&bench.config(), &clean, 2));
+    if clean.count(op) == 0 {
+        bench.report.violation(place, format!("no {op:?} happens, so none of them fails"));
+    }
     for (name, fault, times) in faults_of(op) {
         for nth in 1..200 {
             let place = place.at(format!("{nth}-{name}"));
@@ -352,6 +369,7 @@ fn a_thousand_in_flight(bench: &Bench, place: &Place) {
 /// A disk that is full for a while: at worst the log ends, and the next one goes on where it ended.
 fn full_and_room_again(bench: &Bench, place: &Place) {
     for op in [Op::Allocate, Op::Create, Op::Write, Op::SetLen, Op::SyncData, Op::SyncAll] {
+        let mut was_met = false;
         for nth in 1..12 {
             let place = place.at(format!("{op:?}-{nth}"));
             if !bench.admits(&place) {
@@ -375,12 +393,19 @@ fn full_and_room_again(bench: &Bench, place: &Place) {
                 Settle,
                 Close,
             ];
-            let film = Run::new(bench.config()).steps(&steps).film();
+            let run = Run::new(bench.config()).steps(&steps[..2]);
+            let due = run.disk().count(op) + nth;
+            let run = run.steps(&steps[2..]);
+            was_met |= run.disk().count(op) >= due;
+            let film = run.film();
             film.trouble.iter().for_each(|what| bench.report.violation(&place, what.clone()));
             let oracle = Oracle::new(bench, bench.config());
             if let Some(scene) = film.scenes.last() {
                 oracle.judge(&place, &scene.disk.after_power_cut(Survival::Nothing), &scene.expect);
             }
+        }
+        if !was_met {
+            bench.report.violation(place, format!("the disk is never full for {op:?}"));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The catalogue: everything that can happen to a log, and what it does then. One program of its own, not a
-//! list of tests, because its cases share what they have seen: it counts *distinct* images.
+//! list of tests, because its cases share what they have seen: it counts *distinct* images of crashes.
 //!
 //! ```text
 //!   cargo test -p raftmap-log-store --test catalogue                           as in CI
 //!   cargo test -p raftmap-log-store --test catalogue -- --group A              one group
 //!   cargo test -p raftmap-log-store --test catalogue -- --only A/append-1/op-7 one place
-//!   cargo test --release -p raftmap-log-store --test catalogue -- --long       1,000,000 images and more
+//!   cargo test --release -p raftmap-log-store --test catalogue -- --long       1,000,000 crashes and more
 //! ```
 //! It ends with a table by group, and not well if a single promise was broken.
 #![cfg(test)]
@@ -129,11 +129,11 @@ fn progress(bench: &Bench, began: Instant, end: &Receiver<()>) {
     while end.recv_timeout(Duration::from_secs(10)) == Err(RecvTimeoutError::Timeout) {
         let total = bench.report.total();
         println!(
-            "{:>5} s: {} cases, {} images, {} distinct, {} violations",
+            "{:>5} s: {} cases, {} images, {} distinct ones of crashes, {} violations",
             began.elapsed().as_secs(),
             total.cases,
             total.images,
-            total.distinct,
+            bench.report.distinct_crashes(),
             total.violations
         );
     }

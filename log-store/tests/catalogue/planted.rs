@@ -27,7 +27,6 @@ fn is_caught(bench: &Bench, place: &Place, bug: Planted) {
     let likely = likely(bug);
     cases.sort_by_key(|case| !case.place.to_string().starts_with(likely));
     let (caught, images) = cases::run_short(Some(bug), &cases, began + LONGEST);
-    bench.report.count(place.group(), |group| group.images += images);
     let Some(violation) = caught else {
         let what = format!("nobody notices it, after {images} images");
         return bench.report.violation(place, what);

@@ -13,12 +13,16 @@ const SHOWN_MAX: usize = 20;
 /// The set of images is split by their lowest bits, so that threads rarely wait for each other.
 const SHARDS: usize = 16;
 
+/// Which crashes leave; what the other groups look at is damage that no crash leaves.
+const CRASHES: [&str; 4] = ["A", "B", "E", "R"];
+
 /// All groups, and every image that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     groups: Mutex<BTreeMap<&'static str, Group>>,
-    seen: [Mutex<HashSet<u128>>; SHARDS],
-    distinct: AtomicU64,
+    /// Of crashes, and of damage: an image counts once in each.
+    seen: [[Mutex<HashSet<u128>>; SHARDS]; 2],
+    distinct_crashes: AtomicU64,
     violations: AtomicU64,
     shown: Mutex<Vec<Violation>>,
     /// Violations by group and case.
@@ -32,7 +36,7 @@ pub(crate) struct Group {
     pub(crate) failed: u64,
     /// Disks that were opened, each after another crash or damage.
     pub(crate) images: u64,
-    /// Of these, those whose names and bytes nobody had seen before.
+    /// Of these, those whose names and bytes no case of the same kind (crash, damage) had seen before.
     pub(crate) distinct: u64,
     pub(crate) opened: u64,
     /// Of the opened ones, those that ended with an unfinished write.
@@ -50,16 +54,17 @@ pub(crate) struct Violation {
 }
 
 impl Report {
-    /// Counts an image by its fingerprint; whether it is a new one.
-    pub(crate) fn image(&self, group: &'static str, fingerprint: u128) -> bool {
+    /// Counts an image by its fingerprint.
+    pub(crate) fn image(&self, group: &'static str, fingerprint: u128) {
         let shard = usize::try_from(fingerprint % 16).expect("below 16");
-        let is_new = self.seen[shard].lock().expect("no panic here").insert(fingerprint);
-        self.distinct.fetch_add(u64::from(is_new), Relaxed);
+        let is_crash = CRASHES.contains(&group);
+        let seen = &self.seen[usize::from(is_crash)][shard];
+        let is_new = seen.lock().expect("no panic here").insert(fingerprint);
+        self.distinct_crashes.fetch_add(u64::from(is_new && is_crash), Relaxed);
         self.count(group, |group| {
             group.images += 1;
             group.distinct += u64::from(is_new);
         });
-        is_new
     }
 
     /// Changes the counters of a group.
@@ -102,15 +107,20 @@ impl Report {
         self.shown.lock().expect("no panic here").clone()
     }
 
-    /// Images that differ in a name or a byte, so far.
-    pub(crate) fn distinct(&self) -> u64 {
-        self.distinct.load(Relaxed)
+    /// Images of crashes that differ in a name or a byte, so far.
+    pub(crate) fn distinct_crashes(&self) -> u64 {
+        self.distinct_crashes.load(Relaxed)
     }
 
     /// All groups together.
     pub(crate) fn total(&self) -> Group {
+        self.sum(|_| true)
+    }
+
+    fn sum(&self, counts: impl Fn(&str) -> bool) -> Group {
         let groups = self.groups.lock().expect("no panic here");
-        groups.values().fold(Group::default(), |a, b| Group {
+        let counted = groups.iter().filter(|(name, _)| counts(name)).map(|(_, group)| group);
+        counted.fold(Group::default(), |a, b| Group {
             cases: a.cases + b.cases,
             failed: a.failed + b.failed,
             images: a.images + b.images,
@@ -132,8 +142,12 @@ impl fmt::Display for Report {
         columns.iter().try_for_each(|column| write!(f, "{column:>11}"))?;
         writeln!(f)?;
         let groups = self.groups.lock().expect("no panic here").clone();
-        let total = self.total();
-        for (name, g) in groups.iter().map(|(name, g)| (*name, g)).chain([("all", &total)]) {
+        let sums = [
+            ("crashes", self.sum(|name| CRASHES.contains(&name))),
+            ("others", self.sum(|name| !CRASHES.contains(&name))),
+            ("all", self.total()),
+        ];
+        for (name, g) in groups.into_iter().chain(sums) {
             write!(f, "{name:<8}")?;
             for n in [g.cases, g.images, g.distinct, g.opened, g.cut, g.refused, g.violations] {
                 write!(f, "{n:>11}")?;
