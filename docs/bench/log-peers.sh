@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The log beside the crates raft-log and raft-engine and the bare loop, on this machine: tables in Markdown on stdout.
 #
-#   docs/bench/log-peers.sh                                      everything, about eight minutes
+#   docs/bench/log-peers.sh                                      everything, about five minutes
 #   ROUNDS=3 FORMS=batch SIZES='1 1000' docs/bench/log-peers.sh  a quick look
 #
 # All of them are driven by one program (log-store/benches/peers, a workspace of its own) in turns of TURN_MS, in DIR, which
@@ -10,8 +10,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-export ROUNDS=${ROUNDS:-15}
-export TURN_MS=${TURN_MS:-200}
+export ROUNDS=${ROUNDS:-41}
+export TURN_MS=${TURN_MS:-50}
 export FORMS=${FORMS:-batch threads caller}
 export SIZES=${SIZES:-1 16 64 256 1000}
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}

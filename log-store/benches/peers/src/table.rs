@@ -23,7 +23,7 @@ pub(crate) fn head(form: Form) -> String {
     if form == Form::Batch {
         cells.push("ours / bare loop".to_owned());
     }
-    cells.push("ours / fastest peer: least, median, most".to_owned());
+    cells.push("ours / fastest peer: quarter, **half**, three quarters".to_owned());
     cells.push(format!("bytes written an entry: {}", names.join(" / ")));
     cells.push("bytes to disk an entry, the same order".to_owned());
     let rule = vec!["--:"; cells.len()].join(" | ");
@@ -37,8 +37,8 @@ impl fmt::Display for Row {
         if self.form == Form::Batch {
             cells.push(format!("{:.2}", self.ratios(|name| name == "bare loop").1));
         }
-        let (least, median_ratio, most) = self.ratios(Form::is_peer);
-        cells.push(format!("{least:.2} **{median_ratio:.2}** {most:.2}"));
+        let (lower, median_ratio, upper) = self.ratios(Form::is_peer);
+        cells.push(format!("{lower:.2} **{median_ratio:.2}** {upper:.2}"));
         let each = |value: fn(&Turn) -> f64| {
             let values = self.turns.iter().map(|turns| format!("{:.0}", median(turns, value)));
             values.collect::<Vec<_>>().join(" / ")
@@ -50,7 +50,8 @@ impl fmt::Display for Row {
 }
 
 impl Row {
-    /// Ours over the fastest by median of those chosen, round by round: least, median, most.
+    /// Ours over the fastest by median of those chosen, round by round: what a quarter, half and three
+    /// quarters of the rounds are below.
     fn ratios(&self, chosen: impl Fn(&str) -> bool) -> (f64, f64, f64) {
         let contestants = self.form.names().iter().zip(&self.turns);
         let chosen = contestants.filter(|(name, _)| chosen(name)).map(|(_, turns)| turns);
@@ -60,7 +61,8 @@ impl Row {
         let ratio = |(ours, peer): (&Turn, &Turn)| rate(ours) / rate(peer);
         let mut ratios: Vec<f64> = self.turns[0].iter().zip(fastest).map(ratio).collect();
         ratios.sort_by(f64::total_cmp);
-        (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1])
+        let quantile = |quarters| ratios[(ratios.len() - 1) * quarters / 4];
+        (quantile(1), quantile(2), quantile(3))
     }
 }
 
