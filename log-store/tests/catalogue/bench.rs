@@ -70,6 +70,11 @@ impl Bench {
         self.form == Form::Long
     }
 
+    /// A case is run to its end, on a good log: what it never meets is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.planted.is_none() && self.only.is_of_cases() && !self.is_over()
+    }
+
     /// Nothing more is to be looked at.
     pub(crate) fn is_over(&self) -> bool {
         (self.ends_at_first && self.report.violations() > 0)

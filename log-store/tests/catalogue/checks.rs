@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use raftmap_log_store::disk::SimDisk;
-use raftmap_log_store::{Log, LogError, LogIdParts, RecoveryInfo};
+use raftmap_log_store::tools::{Outcome, verify};
+use raftmap_log_store::{Log, LogConfig, LogError, LogIdParts, RecoveryInfo, examine};
 
-use crate::bench::{DIR, segments};
+use crate::bench::{DIR, fingerprint, segments};
 use crate::model::Model;
 
 /// The state of an open log; or what in it contradicts itself.
@@ -39,22 +40,74 @@ pub(crate) fn found(log: &Log, info: &RecoveryInfo) -> Result<Model, String> {
     Ok(model)
 }
 
-/// `examine` has said before what the open then did.
-pub(crate) fn agrees(
-    opened: &RecoveryInfo,
+/// What `examine` and `verify` say of a log before it is opened.
+#[derive(Debug)]
+pub(crate) struct Said {
     examined: Result<RecoveryInfo, LogError>,
-) -> Result<(), String> {
-    let said = match examined {
-        Ok(said) => said,
-        Err(LogError::Io { .. }) if opened.created => return Ok(()),
-        Err(error) => return Err(format!("opened, but examine refuses: {error}")),
-    };
+    verified: Outcome,
+}
+
+impl Said {
+    /// They look, and change nothing.
+    pub(crate) fn of(config: &LogConfig, disk: &SimDisk, print: u128) -> Result<Self, String> {
+        // Of every few images `verify` reads all bytes again.
+        let is_deep = (print >> 32).is_multiple_of(8);
+        let examined = examine(config, disk, Some(1));
+        let verified = verify(config, disk, is_deep).outcome;
+        if fingerprint(disk) != print {
+            return Err("examine or verify changed the disk".to_owned());
+        }
+        Ok(Self { examined, verified })
+    }
+
+    /// The open has then done so.
+    pub(crate) fn was_opened(self, opened: &RecoveryInfo) -> Result<(), String> {
+        let is_same = match &self.verified {
+            Outcome::Clean => !opened.created && opened.torn.is_none(),
+            Outcome::Torn(said) => opened.torn.as_ref().is_some_and(|torn| {
+                (&torn.segment, torn.offset, torn.bytes) == (&said.segment, said.offset, said.bytes)
+            }),
+            // There is no directory yet.
+            Outcome::Nothing | Outcome::Unreadable(LogError::Io { .. }) => opened.created,
+            Outcome::Corrupt(_) | Outcome::Unreadable(_) => false,
+        };
+        if !is_same {
+            return Err(format!("opened: {opened}, but verify says: {:?}", self.verified));
+        }
+        match self.examined {
+            Ok(said) => agrees(opened, &said),
+            Err(LogError::Io { .. }) if opened.created => Ok(()),
+            Err(error) => Err(format!("opened, but examine refuses: {error}")),
+        }
+    }
+
+    /// The open has refused, for the same reason.
+    pub(crate) fn was_refused(&self, error: &LogError) -> Result<(), String> {
+        let is_said = |said: &LogError| said.to_string() == error.to_string();
+        let is_same = match (&self.verified, error) {
+            (Outcome::Corrupt(said), LogError::Corrupt(damage)) => said == damage,
+            (Outcome::Unreadable(said), _) => is_said(said),
+            // It is not told whose the log should be.
+            (_, LogError::WrongOwner { .. }) => true,
+            _ => false,
+        };
+        if !is_same {
+            return Err(format!("refused: {error}; but verify says {:?}", self.verified));
+        }
+        match &self.examined {
+            Err(said) if is_said(said) => Ok(()),
+            other => Err(format!("refused: {error}; but examine says {other:?}")),
+        }
+    }
+}
+
+fn agrees(opened: &RecoveryInfo, said: &RecoveryInfo) -> Result<(), String> {
     let facts = |info: &RecoveryInfo| {
         let torn = info.torn.as_ref().map(|t| (t.segment.clone(), t.offset, t.bytes));
         let ends = (info.first_index, info.last, info.purged, info.committed, info.vote);
         (info.created, info.segments, info.records, ends, torn, info.leftovers)
     };
-    if facts(opened) != facts(&said) {
+    if facts(opened) != facts(said) {
         return Err(format!("opened: {opened}, but examine says: {said}"));
     }
     Ok(())

@@ -74,7 +74,7 @@ fn recovery_three_times(bench: &Bench, place: &Place) {
     ];
     let film = Run::new(bench.config()).steps(&steps).film();
     let mut oracle = Oracle::new(bench, bench.config());
-    oracle.recovery_every = if bench.is_long() { 1 } else { 3 };
+    oracle.recovery_every = 1;
     oracle.recovery_depth = 3;
     let begin = film.scenes.len().saturating_sub(4);
     for (number, scene) in film.scenes.iter().enumerate().skip(begin) {
@@ -85,6 +85,10 @@ fn recovery_three_times(bench: &Bench, place: &Place) {
                 oracle.judge(&place, &scene.disk.after_power_cut(survival), &scene.expect);
             }
         }
+    }
+    let torn: Vec<_> = (0..=oracle.recovery_depth).map(|n| oracle.opened_after(n)).collect();
+    if bench.is_whole() && torn.iter().any(|(_, torn)| *torn == 0) {
+        bench.report.violation(place, format!("opened, torn, after each recovery: {torn:?}"));
     }
 }
 

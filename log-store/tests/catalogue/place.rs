@@ -76,6 +76,11 @@ impl Only {
         Self(place.split('/').map(str::to_owned).collect())
     }
 
+    /// Nothing inside of a case was asked for.
+    pub(crate) fn is_of_cases(&self) -> bool {
+        self.0.len() <= 2
+    }
+
     /// The one case that was asked for.
     pub(crate) fn case(&self) -> Option<&str> {
         self.0.get(1).map(String::as_str)
