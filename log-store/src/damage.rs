@@ -77,14 +77,18 @@ impl Cause {
                  remove this member from the cluster, empty its directory and join again under a new id"
             }
             Self::Frontier => {
-                "Put FRONTIER back if it still exists elsewhere. Otherwise `raftmap-node log repair \
-                 --rebuild-frontier` makes a new one from segments that verify; it cannot tell whether the \
-                 end of the log is missing"
+                "Put FRONTIER back if it still exists elsewhere. Otherwise nothing tells whether the end of the \
+                 log is missing: remove this member from the cluster, empty its directory and join again under \
+                 a new id. Only for a cluster of this node alone, `raftmap-node log repair \
+                 --rebuild-frontier --keep-identity --i-accept-data-loss` makes a new one from segments that \
+                 verify"
             }
             Self::Foreign | Self::Misplaced => {
                 "Put the file where it belongs, or away if it is none of this log, and start again"
             }
-            Self::Strict => "Without `strict_tail` an open cuts it and keeps a copy in quarantine/",
+            Self::Strict => {
+                "Without `strict_tail`, a setting of the library, an open cuts it and keeps a copy in quarantine/"
+            }
         }
     }
 }

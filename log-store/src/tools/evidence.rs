@@ -5,7 +5,8 @@
 //!   kept        | the end of what is kept; behind it, each witness in the order of the log
 //! ```
 //! Nothing here is believed for what the log *is*, only for what is to be told as lost. Witnesses are states (of
-//! headers and of FRONTIER), which say everything up to their place, and records, which say what changes.
+//! headers and of FRONTIER), which say everything up to their place, and records, which say what changes. FRONTIER is
+//! a lower bound: the log may have gone on behind it.
 
 use crate::record::Record;
 use crate::state::State;
@@ -39,6 +40,8 @@ pub(crate) struct Evidence {
     pub(crate) vote: Option<VoteParts>,
     /// Up to here something tells of the log.
     pub(crate) known_lsn: u64,
+    /// Up to here it is told which entries there were.
+    entries_told_lsn: u64,
     /// Up to here a state tells everything.
     state_lsn: u64,
     /// Up to here there are bytes that tell nothing.
@@ -56,6 +59,7 @@ impl Evidence {
             begins: None,
             vote: kept.vote,
             known_lsn: end_lsn,
+            entries_told_lsn: end_lsn,
             state_lsn: end_lsn,
             blind_lsn: 0,
         }
@@ -67,20 +71,25 @@ impl Evidence {
         self.held(state.last.map(|id| id.index), state.first_possible());
         self.ends_at(state.last.map(|id| id.index));
         self.known_lsn = self.known_lsn.max(lsn);
+        self.entries_told_lsn = self.entries_told_lsn.max(lsn);
         self.state_lsn = self.state_lsn.max(lsn);
     }
 
-    /// This record was in the log, in a frame that ended at `lsn`.
+    /// This record was in the log and ended at `lsn`.
     pub(crate) fn record(&mut self, found: &RecordView<'_>, lsn: u64) {
         self.known_lsn = self.known_lsn.max(lsn);
         let Ok(decoded) = found.record else { return self.unreadable(found, lsn) };
         match decoded.record {
-            Record::Entry { id, .. } => self.entry(id.index),
+            Record::Entry { id, .. } => {
+                self.entry(id.index);
+                self.entries_told_lsn = self.entries_told_lsn.max(lsn);
+            }
             Record::Vote(vote) => self.vote = self.vote.max(Some(vote)),
             Record::TruncateAfter(keep) => {
                 let last = keep.map(|id| id.index);
                 self.held(last, self.kept.first_possible());
                 self.ends_at(last);
+                self.entries_told_lsn = self.entries_told_lsn.max(lsn);
             }
             Record::PurgeUpto(id) => self.last = self.last.max(Some(id.index)),
             Record::Committed(id) => self.held(Some(id.index), self.kept.first_possible()),
@@ -88,15 +97,16 @@ impl Evidence {
         }
     }
 
-    /// A record that does not verify counts as the entry that it says it is, when that is the next one. Anything
-    /// else may have been a vote.
+    /// A record that does not verify counts as the entry that it says it is, when that is the next one. It may
+    /// have been anything else all the same.
     fn unreadable(&mut self, found: &RecordView<'_>, lsn: u64) {
-        match found.claims.and_then(|claim| claim.index) {
-            Some(index) if self.last.and_then(|last| last.checked_add(1)) == Some(index) => {
-                self.entry(index);
-            }
-            _ => self.blind(lsn),
+        let next = self.last.and_then(|last| last.checked_add(1));
+        if let Some(index) = found.claims.and_then(|claim| claim.index)
+            && next == Some(index)
+        {
+            self.entry(index);
         }
+        self.blind(lsn);
     }
 
     fn entry(&mut self, index: u64) {
@@ -150,7 +160,7 @@ impl Evidence {
         self.lost_first = Some(self.lost_first.map_or(index, |first| first.min(index)));
     }
 
-    /// The entries that are lost. `has_end` tells whether FRONTIER says how far the log was durable.
+    /// The entries that are lost. `has_end` tells whether FRONTIER says anything of how far the log was durable.
     pub(crate) fn lost(&self, has_end: bool) -> Option<Lost> {
         let first = self.lost_first?;
         let begins = self.begins.filter(|_| self.is_guessed && self.kept.last.is_none());
@@ -161,7 +171,7 @@ impl Evidence {
 
     /// Whether something may have followed of which nothing tells.
     pub(crate) fn is_open(&self, has_end: bool) -> bool {
-        self.blind_lsn > self.known_lsn || !has_end
+        self.blind_lsn > self.entries_told_lsn || !has_end
     }
 
     /// Kept entries from here on were dropped or replaced later, by what could not be kept.

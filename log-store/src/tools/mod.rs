@@ -10,7 +10,7 @@
 //! - Reading tools write nothing, lock nothing and go on behind damage. They may look at a log that a process
 //!   has open; its end is then that of the moment.
 //! - Nothing on disk makes them panic, loop, or allocate more than the files hold.
-//! - `repair` never writes into the log that it was given.
+//! - `repair` writes nothing into the log that it was given but LOCK, which it holds meanwhile.
 
 mod dump;
 mod evidence;
@@ -33,4 +33,5 @@ pub use inspect::{
     Stated, inspect,
 };
 pub use repair::{Repair, RepairError, RepairMode, RepairPlan, RepairRequest, plan_repair, repair};
+pub use swap::{keeps_identity, settle_kept_identity};
 pub use verify::{Deep, Outcome, Verification, verify};

@@ -74,6 +74,6 @@ without a sign of it.
 const ANEW: &str = "\
 This node may have forgotten what it acknowledged and whom it voted for. It must not vote again under its
 id: its store and its peers refuse the new log. In a cluster: remove this member, empty its directories,
-join it under a new id; the repaired log is for reading. Only a cluster of this node alone may go on with
-it: then repair again with --keep-identity.
+join it under a new id; the repaired log is for reading. Only a cluster of this node alone may go on: then
+it is the old log that is repaired, with --keep-identity.
 ";

@@ -18,11 +18,13 @@ use crate::disk::{Disk, read_small};
 use crate::error::LogError;
 use crate::examine::examine;
 use crate::tools::evidence::Lost;
+use crate::tools::listing::Listing;
 use crate::tools::salvage::Salvage;
 use crate::tools::swap::{
-    Beside, Paths, beside, exchange, put_away, remove_unfinished, write_mark,
+    Beside, Paths, beside, exchange, put_aside, put_away, remove_unfinished, write_mark,
 };
 use crate::tools::transcribe::Transcript;
+use crate::tools::verify::forget;
 use crate::types::{Identity, LogIdParts, VoteParts};
 
 /// What is asked for.
@@ -45,7 +47,8 @@ pub struct RepairRequest {
 pub enum RepairMode {
     /// The longest part that verifies. Nothing is done to a log that opens.
     Longest,
-    /// The frames that end at this position at most; they must verify.
+    /// The frames that end at this position at most; they must verify, and not lie before the first frame.
+    /// Positions are of the log as it is now: a repair moves them all.
     TruncateAt(u64),
     /// Everything: nothing but FRONTIER is damaged or missing.
     RebuildFrontier,
@@ -150,7 +153,7 @@ pub fn plan_repair(
         return Err(RepairError::Open { path, holder });
     }
     let paths = Paths::of(disk, dir, request.backup.as_deref())?;
-    if let Beside::OldLog = beside(disk, &paths)? {
+    if beside(disk, &paths)? == Beside::OldLog {
         return Ok(Repair::ToFinish { old: paths.tmp });
     }
     let planned = make_plan(config, disk, request, &paths)?;
@@ -181,17 +184,21 @@ pub fn repair(
         Err(e) => return Err(LogError::io("lock", &path)(e).into()),
     };
     let paths = Paths::of(disk, dir, request.backup.as_deref())?;
-    match beside(disk, &paths)? {
+    let found = beside(disk, &paths)?;
+    match found {
         Beside::OldLog => {
             put_away(disk, &paths)?;
             return Ok(Repair::Finished { backup: paths.backup });
         }
         Beside::Unfinished => remove_unfinished(disk, &paths.tmp)?,
-        Beside::Nothing => {}
+        Beside::WholeLog | Beside::Nothing => {}
     }
     let Some((plan, salvage)) = make_plan(config, disk, request, &paths)? else {
         return Ok(Repair::NotNeeded);
     };
+    if found == Beside::WholeLog {
+        put_aside(disk, &paths)?;
+    }
     build(config, disk, request, &paths, &plan, &salvage)?;
     exchange(disk, &paths)?;
     put_away(disk, &paths)?;
@@ -205,6 +212,9 @@ fn make_plan(
     request: &RepairRequest,
     paths: &Paths,
 ) -> Result<Option<(RepairPlan, Salvage)>, RepairError> {
+    if let Ok(listing) = Listing::read(disk, &config.dir) {
+        forget(disk, &config.dir, &listing, false);
+    }
     let damage = match examine(config, disk, None) {
         Ok(info) if info.created => {
             let why = format!("there is no log in {}", config.dir.display());
@@ -234,6 +244,11 @@ fn make_plan(
         let why = "IDENTITY does not say whose log this is: name the node with --id";
         return Err(RepairError::Refused(why.to_owned()));
     };
+    let mut notes = salvage.notes.clone();
+    if beside(disk, paths)? == Beside::WholeLog {
+        let (tmp, aside) = (paths.tmp.display(), paths.aside.display());
+        notes.push(format!("a whole log lies in {tmp}; it is kept as {aside}"));
+    }
     let old_uuid = salvage.uuid;
     let new_uuid = if request.keep_identity { old_uuid } else { request.new_uuid };
     let plan = RepairPlan {
@@ -254,7 +269,7 @@ fn make_plan(
         old_uuid,
         new_uuid,
         backup: paths.backup.clone(),
-        notes: salvage.notes.clone(),
+        notes,
     };
     Ok(Some((plan, salvage)))
 }

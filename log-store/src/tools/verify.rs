@@ -87,9 +87,7 @@ pub fn verify(config: &LogConfig, disk: &dyn Disk, deep: bool) -> Verification {
         Ok(listing) => listing,
         Err(error) => return Verification::unreadable(dir, error),
     };
-    if deep {
-        forget_all(disk, &dir, &listing);
-    }
+    forget(disk, &dir, &listing, deep);
     let mut found = examine(config, disk, None);
     for _ in 1..LIVE_LOOKS {
         let is_whole = found.as_ref().is_ok_and(|info| info.torn.is_none());
@@ -133,10 +131,12 @@ impl Verification {
     }
 }
 
-/// Lets the system read from the disk again what it has in memory. As well as it can: what is not yet written
-/// stays.
-fn forget_all(disk: &dyn Disk, dir: &Path, listing: &Listing) {
-    let segments = listing.segments.iter().map(|segment| segment.path.clone());
+/// Lets the system read from the disk again what it has in memory, like an open: of the last segment, and of every
+/// file when the last process met a disk error. As well as it can: what is not yet written stays, which changes
+/// nothing on the disk.
+pub(crate) fn forget(disk: &dyn Disk, dir: &Path, listing: &Listing, deep: bool) {
+    let count = if deep || listing.failed.is_some() { listing.segments.len() } else { 1 };
+    let segments = listing.segments.iter().rev().take(count).map(|segment| segment.path.clone());
     for path in segments.chain([identity::path(dir), frontier::path(dir)]) {
         if let Err(error) = disk.open_to_read(&path).and_then(|file| file.forget_cached()) {
             tracing::debug!(%error, path = %path.display(), "the cache was not dropped");

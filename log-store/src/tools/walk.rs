@@ -54,6 +54,8 @@ pub(crate) struct Gap {
     pub(crate) to: u64,
     /// Behind the last byte that is not zero; `from` when all are.
     pub(crate) content_end: u64,
+    /// No frame follows.
+    pub(crate) is_last: bool,
     /// Why there is no frame at `from`.
     pub(crate) why: &'static str,
 }
@@ -171,7 +173,7 @@ fn head_at(
 /// From `from` up to the next header of a frame that belongs here, or to the end of the file.
 fn gap(window: &mut Window, from: u64, base: Base, why: &'static str) -> io::Result<Gap> {
     const BLOCK: u64 = 1 << 20;
-    let mut gap = Gap { from, to: window.len(), content_end: from, why };
+    let mut gap = Gap { from, to: window.len(), content_end: from, is_last: true, why };
     let mut at = from;
     while at < window.len() {
         let len = BLOCK.min(window.len() - at);
@@ -187,7 +189,7 @@ fn gap(window: &mut Window, from: u64, base: Base, why: &'static str) -> io::Res
             gap.content_end = at + u64_len(last) + 1;
         }
         if let Some((offset, _)) = found {
-            gap.to = offset;
+            (gap.to, gap.is_last) = (offset, false);
             break;
         }
         // A header on the edge is seen whole by the next block.

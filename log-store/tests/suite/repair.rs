@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use raftmap_log_store::disk::{Disk, Fault, Op, SimDisk, Survival};
 use raftmap_log_store::tools::{
-    Lost, Repair, RepairError, RepairMode, RepairPlan, RepairRequest, plan_repair, repair, verify,
+    Lost, Repair, RepairError, RepairMode, RepairPlan, RepairRequest, keeps_identity, plan_repair,
+    repair, settle_kept_identity, verify,
 };
 use raftmap_log_store::{EntryParts, Log, Owner, VoteParts};
 
 use crate::common::*;
+use crate::surgery::{changed, frames};
 
 const NEW_UUID: u128 = 0xABCD_EF01_2345_6789;
 
@@ -137,6 +139,111 @@ fn what_verifies_is_kept_and_what_is_lost_is_said_exactly() {
     }
 }
 
+/// What a power cut leaves of a log with `rolls` segments of acknowledged entries, then a frame with each of `last`
+/// and votes between them where there are none. FRONTIER tells of the roll at most.
+fn killed(rolls: usize, last: Vec<Vec<EntryParts>>) -> SimDisk {
+    let disk = SimDisk::new();
+    let (log, mut hands, _) =
+        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(1)).unwrap();
+    let mut commit = |answer| {
+        while hands.commit() {}
+        wait(answer).unwrap();
+    };
+    commit(save_vote(&log, vote(3)));
+    let mut next = 1;
+    while segments(&disk).len() < rolls {
+        commit(append(&log, vec![entry(1, next, 3000)]));
+        next += 1;
+    }
+    for entries in last {
+        if entries.is_empty() {
+            commit(save_vote(&log, vote(VOTE)));
+        } else {
+            commit(append(&log, entries));
+        }
+    }
+    disk.after_power_cut(Survival::Everything)
+}
+
+fn planned(disk: &SimDisk) -> RepairPlan {
+    match plan_repair(&config(), disk, &request()).unwrap() {
+        Repair::Planned(plan) => *plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_end_that_is_gone_is_open_when_frontier_is_behind_it() {
+    let last = |next: u64| (next..next + 30).map(|index| vec![entry(1, index, 40)]).collect();
+    let whole = killed(3, Vec::new());
+    let next = verify(&config(), &whole, false).info.unwrap().last_index.unwrap() + 1;
+    let whole = killed(3, last(next));
+    let path = segments(&whole)[2].clone();
+    let other = SimDisk::new();
+    let log = open(&other);
+    wait(append(&log, entries(1, 1..=3))).unwrap();
+    log.close().unwrap();
+    let foreign = other.files()[&segments(&other)[0]].clone();
+    let missing = whole.after_power_cut(Survival::Everything);
+    missing.take(&path);
+    let damaged = [
+        ("missing", missing),
+        ("foreign", changed(&whole, &path, |bytes| *bytes = foreign)),
+        ("short", changed(&whole, &path, |bytes| bytes.truncate(4096 + 300))),
+        ("empty", changed(&whole, &path, Vec::clear)),
+    ];
+    for (what, disk) in damaged {
+        // Where FRONTIER tells of nothing in it, its loss may be no damage to an open: then more is damaged.
+        let first = segments(&whole)[1].clone();
+        let disk = changed(&disk, &first, |bytes| bytes[4200] ^= 1);
+        let plan = planned(&disk);
+        assert!(plan.lost.is_some_and(|lost| lost.at_least), "{what}: {plan}");
+        assert!(plan.end_is_open && plan.votes_may_be_lost, "{what}: {plan}");
+    }
+}
+
+#[test]
+fn a_last_record_that_does_not_verify_may_have_been_anything() {
+    let whole = killed(1, vec![entries(1, 1..=5), vec![entry(1, 6, 40)]]);
+    let path = segments(&whole)[0].clone();
+    let (frame, len) = *frames(&whole.files()[&path]).last().unwrap();
+    for at in (frame + 40 + 8)..(frame + len) {
+        let disk = changed(&whole, &path, |bytes| bytes[at] ^= 1);
+        if verify(&config(), &disk, false).outcome.exit_code() == 2 {
+            let plan = planned(&disk);
+            assert_eq!(plan.keeps, Some((1, 5)), "byte {at}: {plan}");
+            assert!(plan.end_is_open && plan.votes_may_be_lost, "byte {at}: {plan}");
+            assert!(!plan.to_string().contains("LOST      no entry\n"), "byte {at}: {plan}");
+        }
+    }
+}
+
+#[test]
+fn a_vote_behind_lost_entries_does_not_tell_of_them() {
+    let whole = killed(1, vec![entries(1, 1..=5), entries(1, 6..=7), Vec::new()]);
+    let path = segments(&whole)[0].clone();
+    let found = frames(&whole.files()[&path]);
+    let (frame, len) = found[found.len() - 2];
+    for (what, disk) in [
+        ("a rotten header", changed(&whole, &path, |bytes| bytes[frame + 10] ^= 1)),
+        ("zeros", changed(&whole, &path, |bytes| bytes[frame..frame + len].fill(0))),
+    ] {
+        let plan = planned(&disk);
+        assert_eq!((plan.keeps, plan.vote), (Some((1, 5)), Some(vote(VOTE))), "{what}: {plan}");
+        assert!(plan.end_is_open && plan.votes_may_be_lost, "{what}: {plan}");
+    }
+}
+
+#[test]
+fn entries_behind_the_damage_are_told_exactly_without_frontier_s_help() {
+    let whole = killed(1, (1..=9).map(|index| vec![entry(1, index, 40)]).collect());
+    let path = segments(&whole)[0].clone();
+    let (frame, _) = frames(&whole.files()[&path])[4];
+    let plan = planned(&changed(&whole, &path, |bytes| bytes[frame + 60] ^= 1));
+    assert_eq!(plan.lost, Some(Lost { first: 4, last: 9, at_least: false }), "{plan}");
+    assert!(plan.votes_may_be_lost, "the frame may have held one: {plan}");
+}
+
 #[test]
 fn sectors_and_ends_that_are_gone_are_told_as_lost() {
     let left = left();
@@ -174,13 +281,44 @@ fn a_log_that_opens_is_left_alone() {
 fn a_truncation_keeps_whole_frames_and_never_more_than_verifies() {
     let left = left();
     let end = verify(&config(), &left.disk, false).info.unwrap().end_lsn;
-    for lsn in (0..=end).step_by(1013) {
-        let request = RepairRequest { mode: RepairMode::TruncateAt(lsn), ..request() };
+    for lsn in (FIRST_LSN..=end).step_by(1013) {
+        let request = truncate_at(lsn);
         let plan = left.repaired(&format!("at {lsn}"), &left.copy(), &request);
         assert!(plan.keeps_lsn <= lsn && !plan.votes_may_be_lost, "{plan}");
     }
-    let beyond = RepairRequest { mode: RepairMode::TruncateAt(end + 1), ..request() };
-    assert!(matches!(repair(&config(), &left.copy(), &beyond), Err(RepairError::Refused(_))));
+    let refused = repair(&config(), &left.copy(), &truncate_at(end + 1));
+    assert!(matches!(refused, Err(RepairError::Refused(_))), "{refused:?}");
+}
+
+/// Where the first frame of a new log lies.
+const FIRST_LSN: u64 = 4096;
+
+fn truncate_at(lsn: u64) -> RepairRequest {
+    RepairRequest { mode: RepairMode::TruncateAt(lsn), ..request() }
+}
+
+#[test]
+fn a_truncation_before_the_log_s_first_frame_is_refused() {
+    let left = left();
+    for lsn in [0, 9, FIRST_LSN - 1] {
+        let disk = left.copy();
+        let refused = repair(&config(), &disk, &truncate_at(lsn));
+        assert!(matches!(refused, Err(RepairError::Refused(_))), "{lsn}: {refused:?}");
+        assert_eq!(log_files(&disk, DIR), log_files(&left.disk, DIR), "{lsn}");
+    }
+}
+
+#[test]
+fn a_truncation_is_not_done_twice() {
+    let left = left();
+    let disk = left.copy();
+    let request = truncate_at(9000);
+    let plan = left.repaired("once", &disk, &request);
+    assert!(plan.keeps.is_some());
+    let once = log_files(&disk, DIR);
+    let refused = repair(&config(), &disk, &request);
+    assert!(matches!(refused, Err(RepairError::Refused(_))), "{refused:?}");
+    assert_eq!(log_files(&disk, DIR), once);
 }
 
 #[test]
@@ -319,12 +457,59 @@ fn a_crash_at_any_step_leaves_the_old_log_or_the_new_one_and_the_next_repair_goe
                 }
                 break;
             }
-            assert_eq!(log_files(&after, DIR), new, "{what}");
+            let mut found = log_files(&after, DIR);
+            if after.list(Path::new("/wal.aside-1")).is_ok() {
+                // Built to its end before the crash: kept, and said in the mark.
+                let mark = Path::new("REPAIRED").to_owned();
+                found.insert(mark.clone(), new[&mark].clone());
+            }
+            assert!(found == new, "{what}: not the new log");
             let backup = log_files(&after, "/wal.backup-1");
             assert_eq!(backup, old, "{what}: the old log is not kept");
             assert!(after.list(Path::new("/wal.repair.tmp")).is_err(), "{what}: something is left");
         }
     }
+}
+
+#[test]
+fn a_whole_log_in_the_way_of_a_repair_is_never_removed() {
+    let left = left();
+    let second = segments(&left.disk)[1].clone();
+    let disk = left.with(&second, |bytes| bytes[4200] ^= 1);
+    // As after a crash behind the exchange, and then the mark of the new log is lost.
+    let old = log_files(&left.disk, DIR);
+    disk.create_dir(Path::new("/wal.repair.tmp")).unwrap();
+    for (name, bytes) in &old {
+        disk.put(&Path::new("/wal.repair.tmp").join(name), bytes.clone());
+    }
+    disk.put(Path::new("/wal.repair.tmp/REPAIRED"), b"generation 1\n".to_vec());
+    let plan = left.repaired("a log in the way", &disk, &request());
+    assert!(plan.notes.iter().any(|note| note.contains("/wal.aside-1")), "{plan}");
+    let mut aside = log_files(&disk, "/wal.aside-1");
+    aside.remove(Path::new("REPAIRED"));
+    assert_eq!(aside, old);
+}
+
+#[test]
+fn the_mark_tells_that_an_identity_was_kept_until_that_is_settled() {
+    let left = left();
+    let damaged = || left.with(&segments(&left.disk)[1].clone(), |bytes| bytes[4200] ^= 1);
+    let dir = Path::new(DIR);
+    let disk = damaged();
+    assert!(!keeps_identity(&disk, dir).unwrap(), "there is no mark");
+    left.repaired("a new identity", &disk, &request());
+    assert!(!keeps_identity(&disk, dir).unwrap());
+
+    let disk = damaged();
+    let keep = RepairRequest { keep_identity: true, ..request() };
+    left.repaired("identity kept", &disk, &keep);
+    assert!(keeps_identity(&disk, dir).unwrap());
+    settle_kept_identity(&disk, dir).unwrap();
+    assert!(!keeps_identity(&disk.after_power_cut(Survival::Nothing), dir).unwrap());
+    open(&disk).close().unwrap();
+    let again = damaged_again(&disk);
+    let Ok(Repair::Done(_)) = repair(&config(), &again, &keep) else { panic!("not done") };
+    assert!(keeps_identity(&again, dir).unwrap(), "another repair, another look");
 }
 
 #[test]

@@ -195,6 +195,22 @@ fn an_unfinished_write_is_a_torn_tail_and_looking_leaves_it() {
 }
 
 #[test]
+fn a_write_whose_sync_failed_is_seen_as_an_open_sees_it() {
+    let disk = left();
+    let (log, mut hands, _) =
+        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(2)).unwrap();
+    drop(append(&log, vec![entry(2, 10, 3000)]));
+    disk.inject(Op::SyncData, 1, 1, Fault::Error(std::io::ErrorKind::Other));
+    hands.commit();
+    drop((log, hands));
+    // The process is gone, the machine is not: what the disk does not have is still in the cache.
+    let found = verify(&config(), &disk, false);
+    let (log, info) = open_with(&disk, config()).unwrap();
+    let last = found.info.expect("it opens").last_index;
+    assert_eq!((last, ids(&log).len()), (info.last_index, 9));
+}
+
+#[test]
 fn an_empty_directory_and_none_are_nothing_to_verify() {
     let disk = SimDisk::new();
     assert_eq!(verify(&config(), &disk, true).outcome.exit_code(), 3);
