@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use openraft::StorageHelper;
 use openraft::async_runtime::WatchReceiver;
 use raftmap_log_store::disk::RealDisk;
 use raftmap_log_store::raft::LogStore;
-use raftmap_log_store::{Log, LogConfig, Owner};
+use raftmap_log_store::{Log, LogConfig, Owner, tools};
 use raftmap_state_machine::store::{LocalIdentity, StoreConfig};
 use raftmap_state_machine::{Store, raft::StateMachine};
 use tokio::net::TcpListener;
@@ -86,7 +87,8 @@ impl Node {
         }
         config.listen = addr;
         telemetry::recorder();
-        let (log, machine, store) = open(&config).await?;
+        let (log, mut machine, store) = open(&config).await?;
+        look_at_repair(&config, &log, &mut machine).await?;
         let room = Arc::new(Room::new(&config, free_space)?);
         let (fail, failed) = watch::channel(None);
         let peer_side = PeerSide::new(&config, &log, &store, fail.clone());
@@ -196,6 +198,36 @@ async fn open(config: &Config) -> anyhow::Result<(Log, StateMachine, Store)> {
         Ok((log, machine, store))
     });
     opening.await.context("open the data")?
+}
+
+/// A log that was repaired with its identity kept may have forgotten what it acknowledged: it goes on only where it
+/// has nobody to deceive. That is looked at once, so that the cluster may grow afterwards.
+async fn look_at_repair(
+    config: &Config,
+    log: &Log,
+    machine: &mut StateMachine,
+) -> anyhow::Result<()> {
+    let dir = &config.log_dir;
+    let looking = || format!("look at the repair of the log in {}", dir.display());
+    if !tools::keeps_identity(&RealDisk, dir).with_context(looking)? {
+        return Ok(());
+    }
+    let mut log_store = LogStore::<_, Codec>::new(log.clone());
+    let known = StorageHelper::new(&mut log_store, machine).get_membership().await;
+    let known = known.with_context(looking)?;
+    let (applied, last) = (known.committed().voter_ids(), known.effective().voter_ids());
+    let mut others: Vec<u64> = applied.chain(last).filter(|&id| id != config.id).collect();
+    others.sort_unstable();
+    others.dedup();
+    anyhow::ensure!(
+        others.is_empty(),
+        "the log in {} was repaired with --keep-identity, and this node is not alone: the other voters are \
+         {others:?}. It may have forgotten what it acknowledged and whom it voted for, and must not vote under its \
+         id again: remove node {} from the cluster, empty its directories and join it under a new id",
+        dir.display(),
+        config.id
+    );
+    tools::settle_kept_identity(&RealDisk, dir).with_context(looking)
 }
 
 fn log_config(config: &Config) -> LogConfig {

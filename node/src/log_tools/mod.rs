@@ -69,13 +69,8 @@ pub fn run(matches: &ArgMatches, config: &Config, given_id: Option<u64>) -> Exit
         Some(("repair", matches)) => repair::run(matches, config, given_id, &mut out),
         _ => Ok(2),
     };
-    // Whoever reads the output may have seen enough of it.
-    let is_cut = |error: &anyhow::Error| {
-        error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    };
-    match done.and_then(|code| Ok(out.flush().map(|()| code)?)) {
+    match done.and_then(|code| seen(out.flush()).map(|()| code)) {
         Ok(code) => ExitCode::from(code),
-        Err(error) if is_cut(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::from(UNREADABLE)
@@ -83,12 +78,20 @@ pub fn run(matches: &ArgMatches, config: &Config, given_id: Option<u64>) -> Exit
     }
 }
 
+/// Whoever reads the output may have seen enough of it: that changes nothing of what was found or done.
+fn seen(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
 fn inspect(matches: &ArgMatches, config: &Config, out: &mut dyn Write) -> anyhow::Result<u8> {
     let found = tools::inspect(&RealDisk, &config.log_dir)?;
     if matches.get_flag("json") {
-        writeln!(out, "{:#}", json::inspection(&found))?;
+        seen(writeln!(out, "{:#}", json::inspection(&found)))?;
     } else {
-        write!(out, "{found}")?;
+        seen(write!(out, "{found}"))?;
     }
     Ok(0)
 }
@@ -109,7 +112,7 @@ fn dump(matches: &ArgMatches, config: &Config, out: &mut dyn Write) -> anyhow::R
         };
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    written?;
+    seen(written)?;
     Ok(0)
 }
 
@@ -117,9 +120,9 @@ fn verify(matches: &ArgMatches, config: &Config, out: &mut dyn Write) -> anyhow:
     let log = LogConfig::new(&config.log_dir);
     let found = tools::verify(&log, &RealDisk, matches.get_flag("deep"));
     if matches.get_flag("json") {
-        writeln!(out, "{:#}", json::verification(&found))?;
+        seen(writeln!(out, "{:#}", json::verification(&found)))?;
     } else {
-        write!(out, "{found}")?;
+        seen(write!(out, "{found}"))?;
     }
     Ok(found.outcome.exit_code())
 }

@@ -11,8 +11,8 @@ use raftmap_log_store::tools::{
 };
 use serde_json::{Value, json};
 
-use super::flag;
 use super::json::{damage, id, path, uuid, vote};
+use super::{flag, seen};
 use crate::config::Config;
 
 pub(super) fn command() -> Command {
@@ -42,7 +42,7 @@ pub(super) fn command() -> Command {
         )
 }
 
-/// Exit codes: 0 done, or nothing to do; 1 shown only.
+/// Exit codes: 0 done, or nothing to do; 1 shown only, or only an earlier repair was brought to its end.
 pub(super) fn run(
     matches: &ArgMatches,
     config: &Config,
@@ -78,14 +78,19 @@ pub(super) fn run(
         plan_repair(&log, &RealDisk, &request)?
     };
     if matches.get_flag("json") {
-        writeln!(out, "{:#}", to_json(&done))?;
+        seen(writeln!(out, "{:#}", to_json(&done)))?;
     } else {
-        write_text(out, &done)?;
+        seen(write_text(out, &done, &request))?;
     }
-    Ok(u8::from(matches!(done, Repair::Planned(_) | Repair::ToFinish { .. })))
+    Ok(u8::from(match done {
+        Repair::NotNeeded | Repair::Done(_) => false,
+        Repair::Planned(_) | Repair::ToFinish { .. } => true,
+        // What was asked for now is not what was done.
+        Repair::Finished { .. } => request.mode != RepairMode::Longest,
+    }))
 }
 
-fn write_text(out: &mut dyn Write, done: &Repair) -> std::io::Result<()> {
+fn write_text(out: &mut dyn Write, done: &Repair, request: &RepairRequest) -> std::io::Result<()> {
     match done {
         Repair::NotNeeded => writeln!(out, "the log opens as it is: there is nothing to repair"),
         Repair::ToFinish { old } => writeln!(
@@ -96,15 +101,48 @@ fn write_text(out: &mut dyn Write, done: &Repair) -> std::io::Result<()> {
         ),
         Repair::Finished { backup } => writeln!(
             out,
-            "the last step of an earlier repair is done: the old log is kept in {}",
-            backup.display()
+            "the last step of an earlier repair is done: the old log is kept in {}{}",
+            backup.display(),
+            match request.mode {
+                RepairMode::Longest => "",
+                _ =>
+                    ". Nothing else was: look at what the log holds now before anything more is asked for",
+            }
         ),
         Repair::Planned(plan) => {
             let hidden = RepairPlan { new_uuid: shown_uuid(plan), ..(**plan).clone() };
             writeln!(out, "{hidden}\nNothing was done. --i-accept-data-loss does it.")
         }
-        Repair::Done(plan) => writeln!(out, "{plan}\nDone."),
+        Repair::Done(plan) => {
+            writeln!(out, "{plan}\nDone.")?;
+            write_way_back(out, plan, request)
+        }
     }
+}
+
+/// The repaired log opens, so it is not repaired again: with the old identity only the old log can be.
+fn write_way_back(
+    out: &mut dyn Write,
+    plan: &RepairPlan,
+    request: &RepairRequest,
+) -> std::io::Result<()> {
+    if plan.new_uuid == plan.old_uuid {
+        return Ok(());
+    }
+    let (dir, backup) = (plan.dir.display(), plan.backup.display());
+    let mode = match request.mode {
+        RepairMode::Longest => String::new(),
+        RepairMode::TruncateAt(lsn) => format!(" --truncate-at {lsn}"),
+        RepairMode::RebuildFrontier => " --rebuild-frontier".to_owned(),
+    };
+    let id = plan.node_id;
+    writeln!(
+        out,
+        "Only if this node is a cluster of itself, and is to go on with this log:\n  \
+         mv '{dir}' '{dir}.new-identity'\n  \
+         mv '{backup}' '{dir}'\n  \
+         raftmap-node log repair --id {id} --log-dir '{dir}'{mode} --keep-identity --i-accept-data-loss"
+    )
 }
 
 /// A plan names no uuid that will not be: the next run draws another.

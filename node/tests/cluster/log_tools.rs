@@ -111,16 +111,22 @@ async fn a_single_node_goes_on_with_what_could_be_saved_of_its_log() {
     let (code, text) = tool(&copy, &["repair", "--i-accept-data-loss"]);
     assert_eq!(code, 0, "{text}");
     assert_eq!(tool(&copy, &["verify"]).0, 0);
-    let words = ["--id", "1", "--listen", "127.0.0.1:0"];
-    let node = Command::new(env!("CARGO_BIN_EXE_raftmap-node"))
-        .args(words)
-        .arg("--data-dir")
-        .arg(&copy)
-        .output()
-        .expect("run a node");
-    let said = String::from_utf8_lossy(&node.stderr).into_owned();
-    assert_eq!(node.status.code(), Some(1), "{said}");
+    let said = refused(&copy, 1);
     assert!(said.contains("belongs to node 1 and log"), "{said}");
+    // What it says then is a way back.
+    let printed = |word: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(word));
+        line.unwrap_or_else(|| panic!("{word} in {text}")).trim().to_owned()
+    };
+    assert!(printed("mv").contains("wal.new-identity"), "{text}");
+    assert!(printed("raftmap-node").ends_with("--keep-identity --i-accept-data-loss"), "{text}");
+    let script: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("  mv")).collect();
+    let program = env!("CARGO_BIN_EXE_raftmap-node");
+    let script = script.join("\n").replace("raftmap-node", program);
+    let way_back = Command::new("sh").args(["-e", "-c", &script]).output().expect("run a shell");
+    assert!(way_back.status.success(), "{script}: {way_back:?}");
+    assert_eq!(tool(&copy, &["verify"]).0, 0);
+    assert!(mark(&copy).contains("identity kept\n"), "{}", mark(&copy));
 
     let (code, text) = tool(&dir, &["repair", "--keep-identity", "--i-accept-data-loss"]);
     assert_eq!(code, 0, "{text}");
@@ -134,6 +140,66 @@ async fn a_single_node_goes_on_with_what_could_be_saved_of_its_log() {
     put(&cluster, "after").await;
     cluster.stop(1);
     assert_eq!(tool(&dir, &["verify"]).0, 0);
+    assert!(mark(&dir).contains("identity settled\n"), "the cluster may grow: {}", mark(&dir));
+}
+
+/// What the repair wrote into the log.
+fn mark(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("wal/REPAIRED")).expect("the mark of a repair")
+}
+
+/// Starts a node that must not start; what it says.
+fn refused(dir: &Path, id: u64) -> String {
+    let node = Command::new(env!("CARGO_BIN_EXE_raftmap-node"))
+        .args(["--id", &id.to_string(), "--listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(dir)
+        .output()
+        .expect("run a node");
+    let said = String::from_utf8_lossy(&node.stderr).into_owned();
+    assert_eq!(node.status.code(), Some(1), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_member_of_a_cluster_does_not_go_on_with_a_log_whose_identity_a_repair_kept() {
+    let mut cluster = Cluster::of(3, &[]).await;
+    cluster.leader().await;
+    for n in 0..20 {
+        put(&cluster, &format!("key-{n}")).await;
+    }
+    cluster.settled().await;
+    cluster.stop(2);
+    let dir = cluster.dir_of(2);
+    damage(&dir);
+    let (code, text) = tool(&dir, &["repair", "--keep-identity", "--i-accept-data-loss"]);
+    assert_eq!(code, 0, "{text}");
+    for _ in 0..2 {
+        let said = refused(&dir, 2);
+        assert!(said.contains("the other voters are [1, 3]"), "{said}");
+        assert!(said.contains("join it under a new id"), "{said}");
+    }
+    assert!(mark(&dir).contains("identity kept\n"));
+}
+
+#[tokio::test]
+async fn a_reader_who_goes_away_does_not_change_the_answer() {
+    let (_cluster, dir) = stopped().await;
+    damage(&dir);
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_raftmap-node"))
+        .args(["log", "verify", "--data-dir"])
+        .arg(&dir)
+        .stdout(closed_pipe())
+        .spawn()
+        .expect("run the tool");
+    assert_eq!(verify.wait().expect("it ends").code(), Some(2));
+}
+
+/// A pipe that nobody reads.
+fn closed_pipe() -> std::process::Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
 }
 
 #[tokio::test]
