@@ -8,8 +8,8 @@
 //! ```
 //! They take the directories from the same options as the server. Results go to stdout, as text or with `--json`
 //! as one JSON object (a line for each record of a dump); what went wrong goes to stderr. Exit codes: 0 done, 3 it
-//! could not be done; `verify` also 1 torn tail, 2 corrupt; `repair` also 1 shown only. Wrong use is 2, as
-//! everywhere.
+//! could not be done; `verify` also 1 torn tail, 2 corrupt; `repair` also 1 shown only, or not
+//! what was asked for but the rest of an earlier repair. Wrong use is 2, as everywhere.
 
 mod json;
 mod lines;
