@@ -50,8 +50,8 @@ pub enum Planted {
     /// A clean stop shortens the last segment though nothing follows it (etcd #4903: a tail without its
     /// preallocated room).
     ShortenLast,
-    /// A new process goes on in the file of the last one, behind whatever is there (etcd #6271, cqlite
-    /// #1390, hiqlite-wal).
+    /// A new process goes on in the file of the last one, behind what it has cut (etcd #6271, cqlite #1390,
+    /// hiqlite-wal).
     AppendToInheritedTail,
     /// What is behind the end stays there (etcd f1ead43).
     LeaveTornTail,
@@ -145,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// `AppendToInheritedTail`: the recovery has left the last segment as it was.
+    /// `AppendToInheritedTail`: the recovery has not sealed the last segment.
     pub(crate) fn inherit_active(&mut self) -> Result<(), LogError> {
         if !self.shared.config.has(Planted::AppendToInheritedTail) || self.active.is_some() {
             return Ok(());

@@ -218,7 +218,7 @@ fn close_tail(
         if let Some(torn) = info.torn.as_mut().filter(|_| !config.has(Planted::SkipQuarantine)) {
             torn.quarantine = Some(quarantine::keep(disk, &config.dir, segment, *end, to)?);
         }
-        if !config.has(Planted::LeaveTornTail) && !config.has(Planted::AppendToInheritedTail) {
+        if !config.has(Planted::LeaveTornTail) {
             quarantine::zero(&*file, path, *end, to)?;
         }
     }

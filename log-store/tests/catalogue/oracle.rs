@@ -7,7 +7,7 @@
 //! 4. What the open reported survives another power cut at once, and is found whole then (I10).
 //! 5. The power may fail at each operation of the open: the next one finds the same (I5), twice and three
 //!    times over.
-//! 6. The log goes on: it takes another entry and keeps it.
+//! 6. The log goes on: it takes another entry and keeps it, in no file of an earlier process.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use raftmap_log_store::disk::{Disk, Moment, SimDisk, Survival};
 use raftmap_log_store::{Hands, Log, LogConfig, LogError, RecoveryInfo};
 
-use crate::bench::{Bench, fingerprint, owner};
+use crate::bench::{Bench, fingerprint, owner, segments};
 use crate::checks::{Said, found, is_kept, is_tidy};
 use crate::cut::{Thoroughness, survivals};
 use crate::model::{Entry, Expect, Expected, Model};
@@ -249,6 +249,7 @@ impl<'a> Oracle<'a> {
     fn goes_on(&self, disk: &SimDisk, state: &Model) -> Result<(), String> {
         let (log, mut hands, _) =
             self.open(disk, 3).map_err(|e| format!("does not open a second time: {e}"))?;
+        let inherited = segments(disk);
         let mut state = state.clone();
         let term = state.last.map_or(1, |last| last.term) + 1;
         let entry = Entry { term, index: state.next(), len: 40 };
@@ -262,6 +263,11 @@ impl<'a> Oracle<'a> {
         hands.commit();
         if *told.lock().expect("no panic here") != Some(true) {
             return Err(format!("an entry is not committed: {:?}", log.failed()));
+        }
+        // L5: what an earlier process wrote is never written to again.
+        let now = disk.contents();
+        if let Some((path, _)) = inherited.iter().find(|(path, was)| now.get(path) != Some(was)) {
+            return Err(format!("{} of an earlier process was appended to", path.display()));
         }
         let disk = disk.after_power_cut(Survival::Nothing);
         let (log, _hands, info) =
