@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use raftmap_log_store::disk::{SimDisk, Survival};
 
@@ -95,18 +94,19 @@ impl Ends {
         self.whole().but(Expected::Refuses)
     }
 
-    /// Whole, or only the last commit is gone, or refused.
-    pub(crate) fn last_commit_at_most(&self) -> Expect {
-        let states: Vec<_> = self.states.iter().rev().take(2).rev().map(|s| s.0.clone()).collect();
-        let last = states.len() - 1;
-        Expect::between(Arc::new(states), 0, last).but(Expected::Either)
+    /// What is left of the log when the last segment is as this: everything up to the first commit of which a
+    /// byte is another.
+    pub(crate) fn left_in(&self, bytes: &[u8]) -> &(Model, usize) {
+        let before = self.bytes(self.last());
+        let is_left = |end: usize| before[..end] == bytes[..end];
+        self.states.iter().rev().find(|(_, end)| is_left(*end)).unwrap_or(&self.states[0])
     }
 
-    /// Any part of what FRONTIER has not told of, or refused.
-    pub(crate) fn untold_at_most(&self) -> Expect {
-        let states: Vec<_> = self.states.iter().map(|s| s.0.clone()).collect();
-        let last = states.len() - 1;
-        Expect::between(Arc::new(states), 0, last).but(Expected::Either)
+    /// What FRONTIER has not told of is gone from the first commit on of which a byte is zero; or it refuses.
+    fn left_or_refused(&self, before: &[u8], zeroed: Range<usize>) -> Expect {
+        let mut after = before.to_vec();
+        after[zeroed].fill(0);
+        Expect::exactly(self.left_in(&after).0.clone()).but(Expected::Either)
     }
 
     /// What must become of zeros over this part of a segment.
@@ -119,10 +119,10 @@ impl Ends {
         // Where the last commit begins that FRONTIER has not told of.
         let last = self.states.iter().rev().nth(1).map(|(_, end)| *end);
         match last.filter(|_| is_last) {
-            Some(last) if at >= last => self.last_commit_at_most(),
+            Some(last) if at >= last => self.left_or_refused(before, zeroed),
             // The head of the last frame says that all before it was durable.
             Some(last) if zeroed.end <= last || zeroed.start >= last + HEAD => self.refused(),
-            Some(_) if at >= self.states[0].1 => self.untold_at_most(),
+            Some(_) if at >= self.states[0].1 => self.left_or_refused(before, zeroed),
             _ => self.refused(),
         }
     }

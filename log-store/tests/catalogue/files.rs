@@ -14,7 +14,7 @@ use raftmap_log_store::{Log, LogConfig, Owner};
 use crate::bench::{Bench, owner, path};
 use crate::cases::Case;
 use crate::left::{Last, Left};
-use crate::model::{Entry, Expect, Model};
+use crate::model::{Entry, Expect, Expected, Model};
 use crate::oracle::{Oracle, Outcome};
 use crate::place::Place;
 
@@ -81,7 +81,7 @@ impl<'a> Ward<'a> {
 
     /// The end of the log is gone with this file: FRONTIER knows of some of it.
     pub(crate) fn without(&self, path: &Path) -> Expect {
-        if path == self.left.last() { self.left.since_told() } else { self.left.refused() }
+        if path == self.left.last() { self.left.as_told() } else { self.left.refused() }
     }
 
     pub(crate) fn violation(&self, name: impl std::fmt::Display, what: impl Into<String>) {
@@ -215,7 +215,10 @@ fn of_another_time(ward: &Ward<'_>) {
             let expect = match name(&file).as_str() {
                 // It is a lower bound, and an older one is one as well.
                 "FRONTIER" => ward.left.whole(),
-                _ if file == ward.left.last() => ward.left.since_told(),
+                _ if file == ward.left.last() && !ward.left.is_told => {
+                    let then = ward.left.committed[moment].clone();
+                    Expect::exactly(then).but(Expected::Either)
+                }
                 _ => ward.left.whole_or_refused(),
             };
             ward.judge(format!("{}-of-{moment}", name(&file)), &disk, &expect);

@@ -139,7 +139,7 @@ fn zeros_over_frames(bench: &Bench, place: &Place) {
     let bytes = disk.contents()[&segment].to_vec();
     let frames = frames(&bytes);
     let last = frames.last().copied().expect("there are frames");
-    let (whole, oracle) = (states.len() - 1, oracle(bench));
+    let oracle = oracle(bench);
     for from in (4096..last.0 + last.1).step_by(512) {
         for to in (from + 512..=(last.0 + last.1).next_multiple_of(512)).step_by(512) {
             let place = place.at(format!("{from}-{to}"));
@@ -147,9 +147,16 @@ fn zeros_over_frames(bench: &Bench, place: &Place) {
                 continue;
             }
             let image = changed(&disk, &segment, |bytes| bytes[from..to].fill(0));
-            // As soon as a whole frame is behind them, or is hit itself and not the last one.
-            let expect = Expect::between(states.clone().into(), 0, whole);
-            let verdict = if to <= last.0 { Expected::Refuses } else { Expected::Either };
+            let after = image.contents()[&segment].to_vec();
+            let is_left = |&(at, len): &(usize, usize)| bytes[at..at + len] == after[at..at + len];
+            let left = frames.iter().take_while(|frame| is_left(frame)).count();
+            let expect = Expect::exactly(states[left].clone());
+            // As soon as a whole frame is behind them that frame tells.
+            let verdict = match left {
+                _ if left == frames.len() => Expected::Opens,
+                _ if to <= last.0 => Expected::Refuses,
+                _ => Expected::Either,
+            };
             oracle.judge(&place, &image, &expect.but(verdict));
         }
     }

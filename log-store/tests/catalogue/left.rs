@@ -24,10 +24,12 @@ pub(crate) struct Left {
     pub(crate) is_told: bool,
     /// Oldest first.
     pub(crate) segments: Vec<PathBuf>,
-    /// What it was after each step before, with what it held.
+    /// What it was after each step before, with what it had been asked for.
     pub(crate) history: Vec<(SimDisk, Model)>,
-    /// What it held when FRONTIER was written last, and after each commit since.
-    since_told: Vec<Model>,
+    /// Of each of these, what was committed.
+    pub(crate) committed: Vec<Model>,
+    /// What it held when FRONTIER was written last.
+    told: Model,
 }
 
 /// How the last commit looks on the disk.
@@ -76,14 +78,17 @@ impl Left {
         let config = LogConfig { planted: None, ..bench.config() };
         let mut run = Run::new(config);
         let mut history = Vec::new();
-        let mut since_told = Vec::new();
+        let mut committed: Vec<Model> = Vec::new();
+        let mut told = Model::default();
         for step in STEPS {
             run.step(*step);
             history.push((run.disk().after_power_cut(Survival::Everything), run.model().clone()));
             match step {
-                Kill => since_told = vec![run.model().clone()],
-                Commit => since_told.push(run.model().clone()),
-                _ => {}
+                Kill | Commit => committed.push(run.model().clone()),
+                _ => committed.push(committed.last().cloned().unwrap_or_default()),
+            }
+            if *step == Kill {
+                told = run.model().clone();
             }
         }
         let before_last = run.model().clone();
@@ -99,16 +104,15 @@ impl Left {
         }
         let state = run.model().clone();
         if is_told {
-            since_told.clear();
+            told = state.clone();
         }
-        since_told.push(state.clone());
         let disk = run.disk().after_power_cut(Survival::Everything);
         let film = run.film();
         assert_eq!(film.trouble, Vec::<String>::new());
         let is_segment = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "wal");
         let segments: Vec<_> = disk.contents().into_keys().filter(is_segment).collect();
         assert_eq!(segments.len(), 3);
-        Self { disk, state, before_last, is_told, segments, history, since_told }
+        Self { disk, state, before_last, is_told, segments, history, committed, told }
     }
 
     pub(crate) fn last(&self) -> &Path {
@@ -176,11 +180,9 @@ impl Left {
         }
     }
 
-    /// What FRONTIER does not tell of may be gone together, without a trace, or it refuses.
-    pub(crate) fn since_told(&self) -> Expect {
-        let states = self.since_told.clone();
-        let last = states.len() - 1;
-        Expect::between(states.into(), 0, last).but(Expected::Either)
+    /// What FRONTIER does not tell of is gone together, without a trace, or it refuses.
+    pub(crate) fn as_told(&self) -> Expect {
+        Expect::exactly(self.told.clone()).but(Expected::Either)
     }
 
     /// The last commit may be gone, or it refuses.

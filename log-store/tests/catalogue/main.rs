@@ -77,7 +77,7 @@ fn args() -> Result<Args, String> {
             "--test-threads" | "--format" | "--color" | "-Z" | "--skip" => drop(value()?),
             _ if arg.starts_with('-') => {}
             // A name to look for among tests: none here has one.
-            _ => args.bench.only = Only::new("none"),
+            _ => args.bench.only = Only::of_another_test(),
         }
     }
     Ok(args)
@@ -121,6 +121,10 @@ fn run(bench: &Bench, cases: &[Case]) -> ExitCode {
     println!("\n{}", bench.report);
     println!("in {:.1} s on {} threads", began.elapsed().as_secs_f64(), bench.threads);
     println!("{} passed, {} failed", total.cases - total.failed, total.failed);
+    if total.cases == 0 && !bench.only.is_of_another_test() {
+        eprintln!("there is no such case: --list shows them all");
+        return ExitCode::FAILURE;
+    }
     if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -130,7 +130,7 @@ pub(crate) struct Expect {
 }
 
 /// Whether the image must open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Expected {
     Opens,
     Refuses,
@@ -169,7 +169,7 @@ impl Expect {
     }
 
     /// Tells expectations apart that share their states.
-    pub(crate) fn key(&self) -> u64 {
-        u64::try_from(self.from).expect("a small number")
+    pub(crate) fn key(&self) -> (usize, usize, Expected) {
+        (self.from, self.to, self.verdict)
     }
 }

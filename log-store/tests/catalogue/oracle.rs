@@ -22,13 +22,15 @@ use crate::model::{Entry, Expect, Expected, Model};
 use crate::place::Place;
 use crate::run::Scene;
 
+/// An image, and what was expected of it.
+type Judged = (u128, (usize, usize, Expected));
+
 /// Judges images of one kind of log.
 #[derive(Debug)]
 pub(crate) struct Oracle<'a> {
     bench: &'a Bench,
     config: LogConfig,
-    /// Images that were judged with the same or a stricter expectation.
-    judged: Mutex<HashSet<(u128, u64)>>,
+    judged: Mutex<HashSet<Judged>>,
     /// Every so many images the power fails in the recovery as well; 0 never.
     pub(crate) recovery_every: u64,
     /// How many recoveries in a row it may fail in.

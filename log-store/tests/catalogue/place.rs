@@ -67,6 +67,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// The name of no group.
+const NO_GROUP: &str = "";
+
 /// A choice of places: those inside of one, and those on the way to it. By default all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Only(Vec<String>);
@@ -74,6 +77,15 @@ pub(crate) struct Only(Vec<String>);
 impl Only {
     pub(crate) fn new(place: &str) -> Self {
         Self(place.split('/').map(str::to_owned).collect())
+    }
+
+    /// None of all places.
+    pub(crate) fn of_another_test() -> Self {
+        Self(vec![NO_GROUP.to_owned()])
+    }
+
+    pub(crate) fn is_of_another_test(&self) -> bool {
+        self.0 == [NO_GROUP]
     }
 
     /// Nothing inside of a case was asked for.

@@ -75,14 +75,16 @@ fn links_and_directories(bench: &Bench, place: &Place) {
     }
 }
 
-/// Names and lengths, without the lock.
-fn listing(dir: &Path) -> BTreeSet<(String, u64)> {
+/// Names, what is a link, and bytes; without the lock.
+fn listing(dir: &Path) -> BTreeSet<(String, bool, Option<Vec<u8>>)> {
     let found = std::fs::read_dir(dir).expect("a directory").map(|entry| {
         let entry = entry.expect("an entry");
-        let len = entry.metadata().map_or(0, |metadata| metadata.len());
-        (entry.file_name().to_string_lossy().into_owned(), len)
+        let is_link = entry.file_type().expect("a type").is_symlink();
+        // A directory and a link to nothing have none.
+        let bytes = std::fs::read(entry.path()).ok();
+        (entry.file_name().to_string_lossy().into_owned(), is_link, bytes)
     });
-    found.filter(|(name, _)| name != "LOCK").collect()
+    found.filter(|(name, ..)| name != "LOCK").collect()
 }
 
 /// One process at a time has the log; a lock file without a process is nothing.

@@ -1,13 +1,15 @@
 //! What the machine lends the tests: a tracer that fails calls, name spaces to mount in. A test that needs
 //! what is not there is skipped with a message.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Says that a test is skipped, and why.
+/// Says that a test is skipped, and why: past the harness, which shows nothing that a passed test prints.
 pub(crate) fn skip(test: &str, why: &str) {
-    println!("SKIPPED {test}: {why}");
+    let line = format!("SKIPPED {test}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
 }
 
 /// Whether calls of a child can be traced and failed.
@@ -59,6 +61,7 @@ pub(crate) fn may_mount(test: &str) -> bool {
     command.args(&wrapper[1..]).arg(own).args([test, "--exact", "--nocapture", "--test-threads=1"]);
     let output = command.env(INSIDE, "1").output().expect("run the test again");
     print!("{}", String::from_utf8_lossy(&output.stdout));
+    std::io::stderr().write_all(&output.stderr).expect("stderr takes it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     false
 }
