@@ -89,11 +89,15 @@ fn lock(disk: &dyn Disk, dir: &Path, owner: Owner) -> Result<Box<dyn DiskLock>, 
     }
 }
 
-/// Makes what is going to be read the same as what a power cut would leave: bytes of a killed process
-/// become durable, bytes that the system only believes to have written are forgotten.
+/// Makes what is going to be read the same as what a power cut would leave: names and bytes of a killed
+/// process become durable, bytes that the system only believes to have written are forgotten.
 ///
-/// Only the last segment can hold either, unless the last process met a disk error: then every file can.
+/// Names first of all: were a segment removed, or FRONTIER written, on top of a rename or a removal that is in
+/// the cache alone, the power could undo the older change and keep the newer one.
+///
+/// Only the last segment can hold such bytes, unless the last process met a disk error: then every file can.
 fn settle(config: &LogConfig, disk: &dyn Disk, files: &Files) -> Result<(), LogError> {
+    disk.sync_dir(&config.dir).map_err(LogError::io("sync directory", &config.dir))?;
     let trusts_cache = config.has(Planted::TrustCacheAfterFailure);
     if let Some(last) = files.segments.last() {
         let file = disk.open(&last.path).map_err(LogError::io("open", &last.path))?;
@@ -171,9 +175,6 @@ fn accept(
     let durable_lsn = end.map_or(0, |end: Predecessor| end.end_lsn);
     let now = Frontier { durable_lsn, state: replay.state };
     if frontier.frontier() != now {
-        // A killed process may have renamed its last segment and not synced the name. FRONTIER must not
-        // outlive it: it would say for ever that a segment is lost.
-        disk.sync_dir(dir).map_err(LogError::io("sync directory", dir))?;
         frontier.write(now)?;
     }
     files.remove_failed_marker(disk)?;

@@ -327,3 +327,36 @@ fn a_crash_while_zeroing_needs_no_room_for_another_copy() {
         assert_eq!(copies(&image), first);
     }
 }
+
+/// What a killed process did to the names may be in the cache alone. Until it is durable nothing may be
+/// removed on top of it: the power could bring back the older segment and not the newer one.
+#[test]
+fn names_that_a_killed_process_left_are_durable_before_others_go() {
+    let disk = SimDisk::new();
+    let (log, mut hands) = by_hand(&disk, config());
+    for index in 1..=4 {
+        commit(&log, &mut hands, index, 9000);
+    }
+    log.purge_upto(id(1, 3)).unwrap();
+    assert!(hands.rest());
+    disk.inject(Op::SyncDir, 1, u64::MAX, Fault::Error(ErrorKind::Other));
+    while hands.tidy() {}
+    drop((log, hands));
+    disk.heal();
+    assert_eq!(segments(&disk).len(), 3, "the first is removed, not durably");
+
+    let images: Arc<Mutex<Vec<SimDisk>>> = Arc::default();
+    let seen = Arc::clone(&images);
+    disk.watch(move |moment| {
+        let newest = (1..=4).map(Survival::Newest);
+        let patterns = newest.chain((0..4).map(|coin| Survival::Coins(moment.step * 4 + coin)));
+        let images = patterns.map(|survival| moment.disk.after_power_cut(survival));
+        seen.lock().unwrap().extend(images);
+    });
+    drop(open_with(&disk, config()).unwrap());
+    disk.unwatch();
+    for image in std::mem::take(&mut *images.lock().unwrap()) {
+        let (log, _) = open_with(&image, config()).unwrap();
+        assert_eq!(ids(&log), [(1, 4)]);
+    }
+}
