@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftmap_log_store::disk::{Disk, SimDisk};
 use raftmap_log_store::{
-    EntryParts, Log, LogConfig, LogError, LogIdParts, Owner, RecoveryInfo, VoteParts,
+    EntryParts, Hands, Log, LogConfig, LogError, LogIdParts, Owner, RecoveryInfo, VoteParts,
 };
 
 pub(crate) const DIR: &str = "/wal";
@@ -99,6 +99,33 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(begin.elapsed() < DEADLINE, "{what} does not come");
         std::thread::yield_now();
     }
+}
+
+/// A log that is worked by hand.
+pub(crate) fn by_hand(disk: &SimDisk) -> (Log, Hands) {
+    let disk = Arc::new(disk.clone()) as Arc<dyn Disk>;
+    let (log, hands, _) = Log::open_by_hand(config(), disk, owner(1)).expect("the log opens");
+    (log, hands)
+}
+
+/// Does what was asked for, and takes its answer.
+pub(crate) fn commit(hands: &mut Hands, answer: Result<Answer, LogError>) {
+    while hands.commit() {}
+    wait(answer).expect("it is durable");
+}
+
+/// A log of a few segments with a vote, entries of two terms and a truncation between them; the last is 6.
+pub(crate) fn worn(disk: &SimDisk) -> (Log, Hands) {
+    let (log, mut hands) = by_hand(disk);
+    let mut commit = |answer| commit(&mut hands, answer);
+    commit(save_vote(&log, vote(3)));
+    for index in 1..=3 {
+        commit(append(&log, vec![entry(1, index, 4000)]));
+    }
+    commit(append(&log, entries(1, 4..=6)));
+    commit(truncate_after(&log, Some(5)));
+    commit(append(&log, vec![entry(2, 6, 9000)]));
+    (log, hands)
 }
 
 pub(crate) fn segments(disk: &SimDisk) -> Vec<PathBuf> {

@@ -1,10 +1,9 @@
 //! Directories full of anything: no tool panics, loops or disagrees with an open, and nothing is allocated beyond
 //! what the files hold. The same bodies run in the fuzz targets (`log-store/fuzz`), there guided by coverage.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use raftmap_log_store::Log;
 use raftmap_log_store::disk::{SimDisk, Survival};
 
 use crate::common::*;
@@ -21,19 +20,8 @@ fn logs() -> &'static [SimDisk] {
 
 fn log(closes: bool) -> SimDisk {
     let disk = SimDisk::new();
-    let (log, mut hands, _) =
-        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(1)).unwrap();
-    let mut commit = |answer| {
-        while hands.commit() {}
-        wait(answer).unwrap();
-    };
-    commit(save_vote(&log, vote(3)));
-    for index in 1..=3 {
-        commit(append(&log, vec![entry(1, index, 4000)]));
-    }
-    commit(append(&log, entries(1, 4..=6)));
-    commit(truncate_after(&log, Some(5)));
-    commit(append(&log, vec![entry(2, 6, 9000)]));
+    let (log, mut hands) = worn(&disk);
+    let mut commit = |answer| commit(&mut hands, answer);
     log.purge_upto(id(1, 2)).unwrap();
     commit(append(&log, entries(2, 7..=9)));
     if closes {

@@ -26,19 +26,8 @@ const VOTE: u64 = 7;
 
 fn left() -> Left {
     let disk = SimDisk::new();
-    let (log, mut hands, _) =
-        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(1)).unwrap();
-    let mut commit = |answer| {
-        while hands.commit() {}
-        wait(answer).unwrap();
-    };
-    commit(save_vote(&log, vote(3)));
-    for index in 1..=3 {
-        commit(append(&log, vec![entry(1, index, 4000)]));
-    }
-    commit(append(&log, entries(1, 4..=6)));
-    commit(truncate_after(&log, Some(5)));
-    commit(append(&log, vec![entry(2, 6, 9000)]));
+    let (log, mut hands) = worn(&disk);
+    let mut commit = |answer| commit(&mut hands, answer);
     commit(append(&log, entries(2, 7..=8)));
     commit(save_vote(&log, vote(VOTE)));
     commit(append(&log, entries(2, 9..=9)));
@@ -143,12 +132,8 @@ fn what_verifies_is_kept_and_what_is_lost_is_said_exactly() {
 /// and votes between them where there are none. FRONTIER tells of the roll at most.
 fn killed(rolls: usize, last: Vec<Vec<EntryParts>>) -> SimDisk {
     let disk = SimDisk::new();
-    let (log, mut hands, _) =
-        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(1)).unwrap();
-    let mut commit = |answer| {
-        while hands.commit() {}
-        wait(answer).unwrap();
-    };
+    let (log, mut hands) = by_hand(&disk);
+    let mut commit = |answer| commit(&mut hands, answer);
     commit(save_vote(&log, vote(3)));
     let mut next = 1;
     while segments(&disk).len() < rolls {

@@ -13,19 +13,8 @@ use crate::common::*;
 /// A log of a few segments with every kind of record, left without being closed, FRONTIER up to date.
 fn left() -> SimDisk {
     let disk = SimDisk::new();
-    let (log, mut hands, _) =
-        Log::open_by_hand(config(), Arc::new(disk.clone()), owner(1)).unwrap();
-    let mut commit = |answer| {
-        while hands.commit() {}
-        wait(answer).unwrap();
-    };
-    commit(save_vote(&log, vote(3)));
-    for index in 1..=3 {
-        commit(append(&log, vec![entry(1, index, 4000)]));
-    }
-    commit(append(&log, entries(1, 4..=6)));
-    commit(truncate_after(&log, Some(5)));
-    commit(append(&log, vec![entry(2, 6, 9000)]));
+    let (log, mut hands) = worn(&disk);
+    let mut commit = |answer| commit(&mut hands, answer);
     commit(append(&log, entries(2, 7..=8)));
     log.save_committed(id(2, 6)).unwrap();
     commit(append(&log, entries(2, 9..=9)));
