@@ -29,3 +29,5 @@ mod room;
 mod surgery;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod untold;
